@@ -1,0 +1,61 @@
+"""The likelihood of any observation model: native, a subclass of the user's own, or duck-typed."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from numpyro.distributions import constraints
+
+from bayesglm import links
+from bayesglm.distributions import PredictorDistribution
+
+__all__ = ["kappa", "loss_of", "response_distribution", "sample_loss"]
+
+
+def loss_of(distribution, y):
+    """Return the dispersion-free loss; for a NumPyro distribution of your own, minus its log-density."""
+    if isinstance(distribution, PredictorDistribution):
+        return distribution.loss(y)
+    return -distribution.log_prob(y)
+
+
+class _FromLoss(PredictorDistribution):
+    """Distribution of a duck-typed observation model, which knows its loss and log-likelihood only."""
+
+    support = constraints.real  # nothing is known about it
+    pytree_aux_fields = ("model",)
+    model = None
+
+    def loss(self, value):
+        return self.model._negative_log_likelihood(value, self.mean, lambda scores: scores)
+
+    def log_prob(self, value):
+        return self.model.log_likelihood(
+            value, self.mean, scale=self.scale, aggregate_sample_scores=lambda scores: scores
+        )
+
+    def sample(self, key, sample_shape=()):
+        rate = jnp.broadcast_to(self.mean, sample_shape + self.batch_shape)
+        return self.model.sample_generator(key, rate, scale=self.scale)
+
+
+def response_distribution(observation_model, eta, inverse_link_function, scale=1.0):
+    """Return the distribution of the response for a native, subclassed or duck-typed model."""
+    if hasattr(observation_model, "distribution"):
+        return observation_model.distribution(eta, inverse_link_function, scale)
+    distribution = _FromLoss(eta, inverse_link_function, scale)
+    distribution.model = observation_model
+    return distribution
+
+
+def kappa(observation_model, scale):
+    """Return the factor between loss and negative log-density at a scale, in the shape of `scale`."""
+    scale = jnp.asarray(scale)
+    unit = response_distribution(
+        observation_model, jnp.zeros((*scale.shape, 2)), links.identity, scale[..., None]
+    )
+    return jnp.broadcast_to(getattr(unit, "kappa", 1.0), (*scale.shape, 1))[..., 0]
+
+
+def sample_loss(observation_model, y, eta, inverse_link_function, scale=1.0):
+    """Return the dispersion-free loss of each response."""
+    return loss_of(response_distribution(observation_model, eta, inverse_link_function, scale), y)

@@ -1,0 +1,467 @@
+"""The NumPyro distributions that NumPyro lacks.
+
+Two priors (:class:`ElasticNet`, :class:`GroupLaplace`), and the likelihoods of a GLM as
+functions of the linear predictor. NumPyro's own Poisson, Gamma and negative binomial take the mean,
+which loses the tails: a Poisson with ``eta = -800`` has a rate of exactly 0 and a log-density of ``-inf``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.special import gammaln, log_ndtr
+from numpyro.distributions import Distribution, MaskedDistribution, StudentT, constraints
+from numpyro.util import is_prng_key
+
+from bayesglm.links import log_complement, log_mean
+
+__all__ = [
+    "BernoulliPredictor",
+    "CategoricalPredictor",
+    "ElasticNet",
+    "GammaPredictor",
+    "GaussianPredictor",
+    "GroupLaplace",
+    "HalfStudentT",
+    "NegativeBinomialPredictor",
+    "PartlyFlat",
+    "PoissonPredictor",
+    "PredictorDistribution",
+]
+
+
+class PredictorDistribution(Distribution):
+    r"""Distribution of a response given its linear predictor.
+
+    The log-density is written as
+
+    .. math:: \log p(y) = -\kappa(\phi)\, \ell(y, \eta) + c(y, \phi),
+
+    where :math:`\ell` (:meth:`loss`) is what point estimation minimises, so that estimator and model
+    cannot drift apart.
+
+    Parameters
+    ----------
+    eta : array
+        Linear predictor.
+    inverse_link
+        Maps `eta` to the mean of the response (to log-probabilities for a categorical one).
+    scale : array, broadcastable to `eta`
+        Dispersion :math:`\phi` of the family.
+    """
+
+    pytree_data_fields = ("eta", "scale")
+    pytree_aux_fields = ("inverse_link",)
+
+    def __init__(self, eta, inverse_link: Callable, scale=1.0, *, validate_args=None):
+        self.eta = jnp.asarray(eta, jnp.result_type(eta, float))
+        self.inverse_link = inverse_link
+        self.scale = jnp.asarray(scale, dtype=self.eta.dtype)
+        shape = lax.broadcast_shapes(self.eta.shape, self.scale.shape)
+        super().__init__(batch_shape=self._batch(shape), validate_args=validate_args)
+
+    @staticmethod
+    def _batch(shape):
+        return shape
+
+    @property
+    def mean(self):
+        """Mean of the response."""
+        return self.inverse_link(self.eta)
+
+    @property
+    def kappa(self):
+        """Factor between :meth:`loss` and the negative log-density."""
+        return 1.0
+
+    def loss(self, value):
+        """Return the dispersion-free loss of each response (up to terms without `eta`)."""
+        raise NotImplementedError
+
+    def log_base(self, value):
+        """Return the part of the log-density that does not depend on `eta`."""
+        raise NotImplementedError
+
+    def squared_residual(self, value):
+        """Return the squared Pearson residual at unit scale; None if the dispersion is not free."""
+
+    def log_prob(self, value):
+        """Return the log-density of each response."""
+        return self.log_base(value) - self.kappa * self.loss(value)
+
+    def _log_mean(self):
+        return log_mean(self.inverse_link, self.eta)
+
+
+class PoissonPredictor(PredictorDistribution):
+    """Poisson counts with variance equal to the mean."""
+
+    support = constraints.nonnegative_integer
+
+    def loss(self, value):
+        """Return ``mean - y log(mean)``."""
+        return self.mean - value * self._log_mean()
+
+    def log_base(self, value):
+        """Return ``-log y!``."""
+        return -gammaln(value + 1.0)
+
+    def sample(self, key, sample_shape=()):
+        """Draw counts."""
+        assert is_prng_key(key)
+        return jax.random.poisson(key, self.mean, shape=sample_shape + self.batch_shape)
+
+
+class GammaPredictor(PredictorDistribution):
+    """Gamma responses with mean `mu` and variance ``scale * mu**2``."""
+
+    support = constraints.positive
+
+    @property
+    def kappa(self):
+        """``1 / scale``, the shape parameter."""
+        return 1.0 / self.scale
+
+    def loss(self, value):
+        """Return ``y / mean + log(mean)``."""
+        log = self._log_mean()
+        return value * jnp.exp(-log) + log
+
+    def log_base(self, value):
+        """Return the normalisation for the shape ``1 / scale``."""
+        shape = self.kappa
+        return (shape - 1.0) * jnp.log(value) + shape * jnp.log(shape) - gammaln(shape)
+
+    def squared_residual(self, value):
+        """Return the squared relative residual."""
+        return jnp.square(value * jnp.exp(-self._log_mean()) - 1.0)
+
+    def sample(self, key, sample_shape=()):
+        """Draw positive responses."""
+        assert is_prng_key(key)
+        shape = jnp.broadcast_to(self.kappa, sample_shape + self.batch_shape)
+        return jax.random.gamma(key, shape) * self.mean * self.scale
+
+
+class GaussianPredictor(PredictorDistribution):
+    """Gaussian responses with variance ``scale``."""
+
+    support = constraints.real
+
+    @property
+    def kappa(self):
+        """``1 / (2 scale)``: the loss has no factor one half."""
+        return 0.5 / self.scale
+
+    def loss(self, value):
+        """Return ``(y - mean)**2``."""
+        return jnp.square(value - self.mean)
+
+    def log_base(self, value):
+        """Return ``-log(2 pi scale) / 2``."""
+        return -0.5 * jnp.log(2.0 * jnp.pi * self.scale)
+
+    def squared_residual(self, value):
+        """Return the squared residual."""
+        return self.loss(value)
+
+    def sample(self, key, sample_shape=()):
+        """Draw real responses."""
+        assert is_prng_key(key)
+        noise = jax.random.normal(key, sample_shape + self.batch_shape, self.eta.dtype)
+        return self.mean + jnp.sqrt(self.scale) * noise
+
+
+class BernoulliPredictor(PredictorDistribution):
+    """Binary responses."""
+
+    support = constraints.boolean
+
+    def loss(self, value):
+        """Return the cross-entropy."""
+        log_q = log_complement(self.inverse_link, self.eta)
+        return -(value * self._log_mean() + (1.0 - value) * log_q)
+
+    def log_base(self, value):
+        """Return zero."""
+        return jnp.zeros_like(self.eta)
+
+    def sample(self, key, sample_shape=()):
+        """Draw booleans."""
+        assert is_prng_key(key)
+        return jax.random.bernoulli(key, self.mean, sample_shape + self.batch_shape)
+
+
+class NegativeBinomialPredictor(PredictorDistribution):
+    """Counts with mean `mu` and variance ``mu + scale * mu**2``."""
+
+    support = constraints.nonnegative_integer
+
+    def loss(self, value):
+        """Return ``(y + 1/scale) log(1 + scale mean) - y log(scale mean)``."""
+        log_odds = jnp.log(self.scale) + self._log_mean()
+        return (value + 1.0 / self.scale) * jax.nn.softplus(log_odds) - value * log_odds
+
+    def log_base(self, value):
+        """Return the log binomial coefficient."""
+        size = 1.0 / self.scale
+        return gammaln(value + size) - gammaln(value + 1.0) - gammaln(size)
+
+    def sample(self, key, sample_shape=()):
+        """Draw counts from the Gamma-Poisson mixture."""
+        assert is_prng_key(key)
+        key_rate, key_count = jax.random.split(key)
+        size = jnp.broadcast_to(1.0 / self.scale, sample_shape + self.batch_shape)
+        rate = jax.random.gamma(key_rate, size) * self.mean * self.scale
+        return jax.random.poisson(key_count, rate)
+
+
+class CategoricalPredictor(PredictorDistribution):
+    """Class indices; `eta` has the classes on its last axis and the inverse link gives log-probabilities."""
+
+    @staticmethod
+    def _batch(shape):
+        return shape[:-1]
+
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
+    def support(self):
+        """Integers from 0 to the number of classes less one."""
+        return constraints.integer_interval(0, self.eta.shape[-1] - 1)
+
+    def loss(self, value):
+        """Return the negative log-probability of the class `value`."""
+        classes = jnp.arange(self.eta.shape[-1])
+        chosen = classes == jnp.asarray(value)[..., None]
+        return -jnp.sum(jnp.where(chosen, self.inverse_link(self.eta), 0.0), axis=-1)
+
+    def log_base(self, value):
+        """Return zero."""
+        return jnp.zeros(self.batch_shape, self.eta.dtype)
+
+    def sample(self, key, sample_shape=()):
+        """Draw class indices."""
+        assert is_prng_key(key)
+        return jax.random.categorical(key, self.mean, shape=sample_shape + self.batch_shape)
+
+
+# Above this ratio of the absolute to the quadratic rate closed forms cancel, while the asymptotic
+# series of Mills' ratio, with the coefficients (-1)**k (2k - 1)!!, is exact to 1e-12. Highest power
+# first; below it that of the second moment.
+_SERIES_FROM = 20.0
+_SERIES = np.array([-135135.0, 10395.0, -945.0, 105.0, -15.0, 3.0, -1.0, 1.0])
+_MOMENT_SERIES = _SERIES * [(k + 1) * (2 * k + 1) for k in range(7, -1, -1)]
+
+
+def _log_mills(x):
+    """Return ``x**2 / 2 + log_ndtr(-x)`` for ``x >= 0`` without cancellation for large `x`."""
+    small, large = jnp.minimum(x, _SERIES_FROM), jnp.maximum(x, _SERIES_FROM)
+    far = jnp.log(jnp.polyval(_SERIES, large**-2)) - jnp.log(large) - 0.5 * jnp.log(2.0 * jnp.pi)
+    return jnp.where(x < _SERIES_FROM, 0.5 * small**2 + log_ndtr(-small), far)
+
+
+class ElasticNet(Distribution):
+    r"""Prior with density proportional to :math:`\exp(-a|w| - b w^2/2)`.
+
+    Parameters
+    ----------
+    l1, l2 : arrays, broadcastable, non-negative, not both zero
+        The rates `a` and `b`. With ``b = 0`` this is a Laplace, with ``a = 0`` a normal distribution.
+
+    References
+    ----------
+    Zou, Hastie (2005), section 2. doi:10.1111/j.1467-9868.2005.00503.x; Li, Lin (2010) doi:10.1214/10-BA506
+    """
+
+    arg_constraints = {"l1": constraints.nonnegative, "l2": constraints.nonnegative}
+    support = constraints.real
+    reparametrized_params = ["l1", "l2"]
+    pytree_data_fields = ("l1", "l2")
+
+    def __init__(self, l1, l2, *, validate_args=None):
+        self.l1, self.l2 = jnp.broadcast_arrays(jnp.asarray(l1, float), jnp.asarray(l2, float))
+        super().__init__(batch_shape=self.l1.shape, validate_args=validate_args)
+
+    def _log_normaliser(self):
+        # Z = sqrt(2 pi / b) erfcx(a / sqrt(2 b)); for a >> sqrt(b) it is written relative to the
+        # Laplace's 2 / a, which has no division by b.
+        a, b = self.l1, self.l2
+        laplace = a**2 > _SERIES_FROM**2 * b
+        safe_a = jnp.where(laplace, a, 1.0)
+        safe_b = jnp.where(laplace, 1.0, b)
+        s = jnp.where(laplace, b, 0.0) / safe_a**2
+        far = jnp.log(2.0 / safe_a) + jnp.log(jnp.polyval(_SERIES, s))
+        ratio = jnp.where(laplace, 0.0, a) / jnp.sqrt(safe_b)
+        near = 0.5 * jnp.log(2.0 * jnp.pi / safe_b) + jnp.log(2.0) + _log_mills(ratio)
+        return jnp.where(laplace, far, near)
+
+    def log_prob(self, value):
+        """Return the log-density."""
+        return -self.l1 * jnp.abs(value) - 0.5 * self.l2 * value**2 - self._log_normaliser()
+
+    def sample(self, key, sample_shape=()):
+        """Draw by inverting the survival function of the absolute value, and a random sign."""
+        assert is_prng_key(key)
+        key_size, key_sign = jax.random.split(key)
+        shape, dtype = sample_shape + self.batch_shape, self.l1.dtype
+        target = jnp.log(jax.random.uniform(key_size, shape, dtype, minval=jnp.finfo(dtype).tiny))
+        root_b = jnp.sqrt(self.l2)
+        # Beyond this ratio the quadratic part changes a draw by less than one part in ratio**2,
+        # and the difference of the two log_ndtr below loses its digits.
+        laplace = self.l1 > 1e3 * root_b
+        b = jnp.where(laplace, 1.0, root_b)
+        start = jnp.where(laplace, 0.0, self.l1 / b)
+
+        def newton(_, z):
+            # log survival is concave, so from the second step on Newton descends on the root
+            value = log_ndtr(-(start + z)) - log_ndtr(-start)
+            hazard = jnp.exp(
+                -0.5 * (start + z) ** 2 - 0.5 * jnp.log(2 * jnp.pi) - log_ndtr(-(start + z))
+            )
+            return jnp.maximum(z + (value - target) / hazard, 0.0)
+
+        z = lax.fori_loop(0, 30, newton, jnp.zeros(shape, self.l1.dtype))
+        size = jnp.where(laplace, -target / jnp.where(laplace, self.l1, 1.0), z / b)
+        return size * jax.random.rademacher(key_sign, shape).astype(size.dtype)
+
+    @property
+    def variance(self):
+        """Variance; the mean is zero."""
+        a, b = self.l1, self.l2
+        laplace = a**2 > _SERIES_FROM**2 * b
+        safe_b = jnp.where(laplace, 1.0, b)
+        ratio = jnp.where(laplace, 0.0, a) / jnp.sqrt(safe_b)
+        hazard = jnp.exp(-0.5 * jnp.log(2 * jnp.pi) - _log_mills(ratio))
+        near = (1.0 + ratio**2 - ratio * hazard) / safe_b
+        safe_a = jnp.where(laplace, a, 1.0)
+        s = jnp.where(laplace, b, 0.0) / safe_a**2
+        far = 2.0 / safe_a**2 * jnp.polyval(_MOMENT_SERIES, s) / jnp.polyval(_SERIES, s)
+        return jnp.where(laplace, far, near)
+
+    @property
+    def mean(self):
+        """Zero."""
+        return jnp.zeros_like(self.l1)
+
+
+class HalfStudentT(Distribution):
+    """Absolute value of a Student t around zero.
+
+    Parameters
+    ----------
+    df, scale : arrays, broadcastable, positive
+    """
+
+    arg_constraints = {"df": constraints.positive, "scale": constraints.positive}
+    support = constraints.positive
+    reparametrized_params = ["df", "scale"]
+    pytree_data_fields = ("df", "scale")
+
+    def __init__(self, df, scale=1.0, *, validate_args=None):
+        self.df, self.scale = jnp.broadcast_arrays(
+            jnp.asarray(df, float), jnp.asarray(scale, float)
+        )
+        super().__init__(batch_shape=self.df.shape, validate_args=validate_args)
+
+    def log_prob(self, value):
+        """Return the log-density."""
+        return jnp.log(2.0) + StudentT(self.df, 0.0, self.scale).log_prob(value)
+
+    def sample(self, key, sample_shape=()):
+        """Draw absolute values."""
+        return jnp.abs(StudentT(self.df, 0.0, self.scale).sample(key, sample_shape))
+
+
+class PartlyFlat(MaskedDistribution):
+    """A prior that counts where its mask is True only, and is flat elsewhere."""
+
+    def sample(self, key, sample_shape=()):
+        """Refuse to draw.
+
+        Raises
+        ------
+        NotImplementedError
+            Always: a flat prior is improper.
+        """
+        raise NotImplementedError(
+            "A coefficient whose strength is zero has a flat prior and cannot be drawn; give it a positive strength."
+        )
+
+
+class GroupLaplace(Distribution):
+    r"""Prior with density proportional to :math:`\exp(-\sum_g a_g \lVert w_g \rVert_2)`.
+
+    Parameters
+    ----------
+    rate : array (groups,)
+        Rates :math:`a_g`, positive.
+    group : int array of the shape of the coefficients
+        The group of each coefficient, -1 for a coefficient with a flat prior.
+
+    References
+    ----------
+    Yuan, Lin (2006) doi:10.1111/j.1467-9868.2005.00532.x; Kyung, Gill, Ghosh, Casella (2010)
+    doi:10.1214/10-BA607
+    """
+
+    arg_constraints = {"rate": constraints.positive}
+    pytree_data_fields = ("rate", "group")
+
+    def __init__(self, rate, group, *, validate_args=None):
+        self.rate = jnp.asarray(rate, float)
+        self.group = jnp.asarray(group)
+        super().__init__((), self.group.shape, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=False)
+    def support(self):
+        """Real arrays."""
+        return constraints.independent(constraints.real, self.group.ndim)
+
+    def _per_group(self, values):
+        """Sum over the coefficients of each group; the last segment collects the flat ones."""
+        n_groups = self.rate.shape[0]
+        ids = jnp.where(self.group < 0, n_groups, self.group).ravel()
+        return jax.ops.segment_sum(values.ravel(), ids, n_groups + 1)[:n_groups]
+
+    def log_prob(self, value):
+        """Return the log-density (zero contribution from flat coefficients)."""
+        if jnp.ndim(value) > self.event_dim:
+            return jax.vmap(self.log_prob)(value)
+        size = self._per_group(jnp.ones(self.event_shape, self.rate.dtype))
+        squared = self._per_group(jnp.square(value))
+        # the double `where` gives the norm a zero derivative at the kink instead of NaN
+        norm = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+        # surface of the unit sphere in `size` dimensions times the radial integral
+        log_normaliser = (
+            size * jnp.log(2.0 / self.rate)
+            + 0.5 * (size - 1.0) * jnp.log(jnp.pi)
+            + gammaln(0.5 * (size + 1.0))
+        )
+        return -jnp.sum(jnp.where(size > 0, self.rate * norm + log_normaliser, 0.0))
+
+    def sample(self, key, sample_shape=()):
+        """Draw a Gamma radius and a uniform direction for each group.
+
+        Raises
+        ------
+        NotImplementedError
+            If a coefficient is in no group: its prior is flat.
+        """
+        assert is_prng_key(key)
+        if not isinstance(self.group, jax.core.Tracer) and (np.asarray(self.group) < 0).any():
+            raise NotImplementedError(
+                "A coefficient outside every group has a flat prior and cannot be drawn; put it in a group."
+            )
+        if sample_shape:
+            keys = jax.random.split(key, sample_shape)
+            drawn = jax.vmap(self.sample)(keys.reshape(-1, *key.shape))
+            return drawn.reshape(sample_shape + self.event_shape)
+        key_radius, key_direction = jax.random.split(key)
+        normal = jax.random.normal(key_direction, self.event_shape, self.rate.dtype)
+        size = self._per_group(jnp.ones_like(normal))
+        radius = jax.random.gamma(key_radius, size) / self.rate
+        scale = radius / jnp.sqrt(self._per_group(jnp.square(normal)))
+        return jnp.where(self.group < 0, jnp.nan, normal * scale[self.group])
