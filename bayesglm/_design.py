@@ -1,0 +1,263 @@
+"""The design matrix at the edge: pytrees, dtypes, missing values, masks.
+
+Outside, X may be any pytree of arrays (samples, features) and the coefficients mirror it. Inside there is one
+matrix and one array of coefficients (features, *outputs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = ["Design"]
+
+
+def to_numeric(value, name: str) -> np.ndarray:
+    """Return `value` as a floating-point array: float32 stays, everything else numeric becomes float64.
+
+    Raises
+    ------
+    TypeError
+        If it is not numeric.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" and str(array.dtype) != "bfloat16":
+        raise TypeError(
+            f"`{name}` must be array-like with a numeric dtype, but has dtype {array.dtype}. "
+            "Encode categories as numbers first."
+        )
+    low = array.dtype.itemsize <= 4 and array.dtype.kind not in "iub"
+    return np.asarray(array, dtype=np.float32 if low else np.float64)
+
+
+@dataclass(frozen=True)
+class Design:
+    """One matrix and the pytree that it came from.
+
+    Parameters
+    ----------
+    matrix : array (samples, features)
+        float32 or float64.
+    structure
+        Tree structure of X.
+    widths
+        Number of features of each leaf.
+    """
+
+    matrix: np.ndarray
+    structure: Any
+    widths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, X, name: str = "X") -> Design:
+        """Return the design of a matrix or a pytree of matrices.
+
+        Raises
+        ------
+        TypeError
+            If a leaf is not numeric.
+        ValueError
+            If a leaf is not two-dimensional, or leaves differ in their number of samples.
+        """
+        leaves, structure = jax.tree.flatten(X)
+        if isinstance(X, (list, tuple)) and leaves and all(np.isscalar(leaf) for leaf in leaves):
+            leaves, structure = jax.tree.flatten(np.asarray(X))
+        if not leaves:
+            raise ValueError(
+                f"`{name}` is empty; expected an array (samples, features) or a pytree of these."
+            )
+        leaves = [to_numeric(leaf, name) for leaf in leaves]
+        for leaf in leaves:
+            if leaf.ndim != 2:
+                raise ValueError(
+                    f"`{name}` must be 2-dimensional, (samples, features), or a pytree of such arrays, but an array of "
+                    f"shape {leaf.shape} was given. Use `{name}[:, None]` for a single feature."
+                )
+        if len({len(leaf) for leaf in leaves}) > 1:
+            raise ValueError(
+                f"The leaves of `{name}` have differing numbers of samples: {[len(leaf) for leaf in leaves]}."
+            )
+        if len(leaves[0]) == 0 or sum(leaf.shape[1] for leaf in leaves) == 0:
+            raise ValueError(f"`{name}` has no {'samples' if len(leaves[0]) == 0 else 'features'}.")
+        matrix = leaves[0] if len(leaves) == 1 else np.concatenate(leaves, axis=1)
+        return cls(np.ascontiguousarray(matrix), structure, tuple(leaf.shape[1] for leaf in leaves))
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows."""
+        return self.matrix.shape[0]
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns."""
+        return self.matrix.shape[1]
+
+    @property
+    def slices(self) -> list[slice]:
+        """Columns of each leaf."""
+        return leaf_slices(self.widths)
+
+    def with_matrix(self, matrix) -> Design:
+        """Return the design with other values."""
+        return Design(matrix, self.structure, self.widths)
+
+
+def leaf_slices(widths) -> list[slice]:
+    """Return the features of each leaf, given their numbers."""
+    ends = np.cumsum(widths)
+    return [slice(int(end - width), int(end)) for end, width in zip(ends, widths, strict=True)]
+
+
+def split(structure, widths, coef: np.ndarray):
+    """Return coefficients (features, *outputs) in the structure of X."""
+    return jax.tree.unflatten(structure, [coef[rows] for rows in leaf_slices(widths)])
+
+
+def join(coef, name: str = "coef"):
+    """Return coefficients in the structure of X as (structure, widths, array (features, *outputs)).
+
+    Raises
+    ------
+    TypeError
+        If they cannot be converted to arrays.
+    ValueError
+        If leaves disagree beyond their first dimension.
+    """
+    leaves, structure = jax.tree.flatten(coef)
+    try:
+        leaves = [np.asarray(leaf, dtype=np.float64) for leaf in leaves]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` cannot be converted to arrays of numbers.") from error
+    if not leaves or any(leaf.ndim == 0 for leaf in leaves):
+        raise ValueError(
+            f"`{name}` must hold arrays (features, ...), but scalars or nothing was given."
+        )
+    if len({leaf.shape[1:] for leaf in leaves}) > 1:
+        raise ValueError(
+            f"The leaves of `{name}` must agree beyond their first dimension, but have shapes "
+            f"{[leaf.shape for leaf in leaves]}."
+        )
+    return structure, tuple(len(leaf) for leaf in leaves), np.concatenate(leaves, axis=0)
+
+
+def per_coefficient(value, structure, widths, outputs: tuple[int, ...], name: str) -> np.ndarray:
+    """Spread scalars, arrays or a pytree of them over the coefficients: (features, *outputs).
+
+    Raises
+    ------
+    TypeError
+        If a pytree is not of the structure of the coefficients.
+    ValueError
+        If an array has not the shape of its coefficients.
+    """
+    leaves, given = jax.tree.flatten(value)
+    shapes = [(width, *outputs) for width in widths]
+    if given == structure and len(leaves) == len(widths):
+        values = leaves
+    elif len(leaves) == 1 and np.ndim(leaves[0]) == 0 and given == jax.tree.structure(0):
+        values = leaves * len(widths)
+    else:
+        raise (ValueError if given == jax.tree.structure(0) else TypeError)(
+            f"`{name}` must be a number or mirror the structure of the coefficients, {structure}, "
+            f"but has the structure {given}."
+        )
+    for leaf, shape in zip(values, shapes, strict=True):
+        if np.ndim(leaf) and np.shape(leaf) != shape:
+            raise ValueError(
+                f"`{name}` has shape {np.shape(leaf)}; expected a number or shape {shape}."
+            )
+    return np.concatenate(
+        [np.broadcast_to(np.asarray(v, float), s) for v, s in zip(values, shapes, strict=True)]
+    )
+
+
+def feature_labels(structure, widths) -> list[str]:
+    """Return one label per feature: its index, or the key of its leaf and the index within."""
+    tree = jax.tree.unflatten(structure, list(widths))
+    labels = []
+    for path, width in jax.tree_util.tree_leaves_with_path(tree):
+        key = jax.tree_util.keystr(path, simple=True, separator=".")
+        labels += [f"{key}[{i}]" if key else str(i) for i in range(width)]
+    return labels
+
+
+def check_mask_values(mask, name: str = "feature_mask"):
+    """Return a mask with its leaves as arrays of 0 and 1.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not array-like.
+    ValueError
+        If a value is neither 0 nor 1.
+    """
+
+    def one(leaf):
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"`{name}` must hold arrays of 0 and 1, but has dtype {array.dtype}.")
+        if not np.isin(array, (0, 1)).all():
+            raise ValueError(f"`{name}` must hold only 0 and 1.")
+        return array.astype(np.int32)
+
+    if isinstance(mask, (list, tuple)) and all(np.isscalar(leaf) for leaf in jax.tree.leaves(mask)):
+        mask = np.asarray(mask)
+    return jax.tree.map(one, mask)
+
+
+def coefficient_mask(mask, structure, widths, outputs: tuple[int, ...]) -> np.ndarray:
+    """Return a mask over all coefficients, (features, *outputs), bool.
+
+    A leaf may have the shape of its coefficients, or, for a pytree, one entry per neuron.
+
+    Raises
+    ------
+    TypeError
+        If the structure differs from that of the coefficients.
+    ValueError
+        If a shape differs.
+    """
+    if mask is None:
+        return np.ones((sum(widths), *outputs), dtype=bool)
+    leaves, given = jax.tree.flatten(mask)
+    if given != structure:
+        raise TypeError(
+            f"`feature_mask` must have the structure of X, {structure}, but has the structure {given}."
+        )
+    parts = []
+    is_tree = structure != jax.tree.structure(0)
+    for leaf, width in zip(leaves, widths, strict=True):
+        shape = (width, *outputs)
+        if leaf.shape == shape:
+            parts.append(leaf.astype(bool))
+        elif is_tree and leaf.shape == outputs[:1]:
+            per_neuron = leaf.reshape((1, -1) + (1,) * (len(outputs) - 1))
+            parts.append(np.broadcast_to(per_neuron, shape).astype(bool))
+        else:
+            expected = f"{shape} or {outputs[:1]}" if is_tree else f"{shape}"
+            raise ValueError(f"`feature_mask` has shape {leaf.shape}, but {expected} was expected.")
+    return np.concatenate(parts, axis=0)
+
+
+def finite_rows(array: np.ndarray) -> np.ndarray | None:
+    """Return which rows are finite throughout, or None if all are."""
+    # One sum is several times faster than looking at each entry; it cannot be finite if an entry is not.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return None
+    rows = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    return None if rows.all() else rows
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """Return the array at an address from which JAX takes it without a further, slower copy."""
+    if array.ctypes.data % 64 == 0 and array.flags.c_contiguous:
+        return array
+    raw = np.empty(array.nbytes + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    np.copyto(copy, array)
+    return copy

@@ -1,0 +1,213 @@
+"""The joint density of a GLM, as one NumPyro model.
+
+    coef ~ prior of the regularizer      intercept ~ flat      [scale ~ weak prior]
+    eta = X @ coef + intercept + offset
+    y ~ distribution of the observation model at eta
+
+This is the only module that calls ``numpyro.sample``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.distributions import constraints, transforms
+
+from bayesglm._likelihood import kappa, response_distribution
+from bayesglm._penalty import Penalty
+from bayesglm.distributions import HalfStudentT, PartlyFlat
+from bayesglm.regularizer import Regularizer
+
+__all__ = ["Model", "default_scale_prior", "joint"]
+
+
+class Model(NamedTuple):
+    """Everything that fixes the joint density.
+
+    Shapes are those of the user: coefficients (features, *outputs) with outputs () for one neuron,
+    (neurons,), (classes,) or (neurons, classes).
+    """
+
+    observation_model: Any
+    inverse_link: Callable
+    regularizer: Regularizer
+    penalty: Penalty
+    X: Any  # (samples, features)
+    y: Any  # (samples,) or (samples, neurons); class indices for a classifier
+    weight: Any  # (samples,) or (samples, neurons)
+    offset: Any  # broadcasts to the linear predictor, or None
+    n: Any  # () or (neurons,): sum of the weights
+    mask: Any  # bool (features, *outputs)
+    n_classes: int | None
+    scale: Any  # a number or array (neurons,), or a distribution to sample it from
+    intercept_prior: Any = None  # a distribution of one intercept; flat if None
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Shape of the intercept."""
+        return self.mask.shape[1:]
+
+    @property
+    def neurons(self) -> tuple[int, ...]:
+        """Shape of what there is one of per neuron."""
+        return self.outputs if self.n_classes is None else self.outputs[:-1]
+
+    @property
+    def zero_sum(self) -> bool:
+        """Whether the coefficients live in the subspace where they sum to zero over the classes.
+
+        The likelihood of a softmax does not see a shift that is common to all classes. Where the
+        prior does not single out a class either, leaving that direction out is exact: it is the
+        marginal of the full model.
+        """
+        if self.n_classes is None or self.penalty.l1 is not None or self.penalty.group is not None:
+            return False
+        l2 = 0.0 if self.penalty.l2 is None else np.asarray(self.penalty.l2)
+        same_prior = np.ndim(l2) == 0 or np.ptp(l2, axis=-1).max() == 0
+        return bool(same_prior and (self.mask == self.mask[..., :1]).all())
+
+
+def joint(model: Model, y=None) -> None:
+    """Declare the joint density of coefficients, intercepts, scale and responses.
+
+    Parameters
+    ----------
+    y
+        Observed responses; None to draw them.
+    """
+    model, y = jax.tree.map(_canonical, (model, y))
+    scale = model.scale
+    if isinstance(scale, dist.Distribution):
+        scale = numpyro.sample("scale", scale.expand(model.neurons).to_event(len(model.neurons)))
+    scale = jnp.asarray(scale)
+    coef = numpyro.sample("coef", coefficient_prior(model, scale))
+    unused = ~model.mask
+    if unused.any() and not _is_elementwise(model.penalty):
+        # Masked coefficients are not part of the model; a proper density keeps samplers from wandering off.
+        numpyro.factor("unused", jnp.sum(jnp.where(unused, dist.Normal().log_prob(coef), 0.0)))
+    intercept = numpyro.sample("intercept", intercept_prior(model))
+    eta = jnp.tensordot(jnp.asarray(model.X), jnp.where(model.mask, coef, 0.0), 1) + intercept
+    if model.offset is not None:
+        eta = eta + model.offset
+    response = response_distribution(
+        model.observation_model, eta, model.inverse_link, scale if model.n_classes is None else 1.0
+    )
+    # A row without weight may hold anything, so that a factor of zero would not be enough.
+    used = jnp.asarray(model.weight) > 0
+    weight = jnp.where(used, jnp.asarray(model.weight), 1.0)
+    with ExitStack() as rows:
+        rows.enter_context(numpyro.plate("sample", len(model.X), dim=-1 - len(model.neurons)))
+        if model.neurons:
+            rows.enter_context(numpyro.plate("neuron", model.neurons[0], dim=-1))
+        with numpyro.handlers.mask(mask=used), numpyro.handlers.scale(scale=weight):
+            numpyro.sample("y", response, obs=y)
+
+
+def _canonical(leaf):
+    """Return a NumPy array in the precision in which JAX computes, anything else as it is.
+
+    JAX would convert it by itself, but `jax.closure_convert`, on which NumPyro's samplers build, then
+    takes the converted array for the original: using that in float64 afterwards (to fit, say) fails.
+    """
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    return np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+
+def _is_elementwise(penalty: Penalty) -> bool:
+    return penalty.group is None and not (penalty.l1 is None and penalty.l2 is None)
+
+
+def coefficient_prior(model: Model, scale) -> dist.Distribution:
+    """Return the prior of all coefficients given the scale."""
+    weight = jnp.asarray(model.n) * kappa(model.observation_model, scale)
+    if model.n_classes is not None:
+        weight = weight[..., None]
+    if model.zero_sum:
+        return _zero_sum_prior(model, weight)
+    return model.regularizer.prior(model.penalty, weight, model.mask)
+
+
+def _zero_sum_prior(model: Model, weight):
+    shape = model.mask.shape
+    if model.penalty.l2 is None:
+        return dist.ImproperUniform(constraints.zero_sum(1), (), shape)
+    used, strength = model.mask[..., 0], np.broadcast_to(model.penalty.l2, shape)[..., 0]
+    proper = ~used | (strength > 0)
+    rate = jnp.where(used & proper, weight[..., 0] * strength, 1.0)
+    # a unit vector scaled: NumPyro's distribution does not batch over its scale
+    unit = dist.ZeroSumNormal(1.0, event_shape=shape[-1:]).expand(shape[:-1])
+    scaled = dist.TransformedDistribution(unit, _ScaleZeroSum(1.0 / jnp.sqrt(rate), shape[-1]))
+    return (scaled if proper.all() else PartlyFlat(scaled, proper)).to_event(len(shape) - 1)
+
+
+class _ScaleZeroSum(transforms.Transform):
+    """Multiply zero-sum vectors of `size` entries by a positive factor each."""
+
+    domain = constraints.zero_sum(1)
+    codomain = constraints.zero_sum(1)
+
+    def __init__(self, factor, size):
+        self.factor, self.size = factor, size
+
+    def __call__(self, x):
+        return x * self.factor[..., None]
+
+    def _inverse(self, y):
+        return y / self.factor[..., None]
+
+    def log_abs_det_jacobian(self, x, y, intermediates=None):
+        # the subspace has one dimension less than the vector
+        return (self.size - 1) * jnp.log(self.factor)
+
+    def tree_flatten(self):
+        return (self.factor,), (("factor",), {"size": self.size})
+
+
+def intercept_prior(model: Model) -> dist.Distribution:
+    """Return the prior of all intercepts: flat, on the zero-sum subspace for classes."""
+    outputs = model.outputs
+    if model.intercept_prior is not None:
+        return model.intercept_prior.expand(outputs).to_event(len(outputs))
+    if model.n_classes is not None:
+        return dist.ImproperUniform(constraints.zero_sum(1), (), outputs)
+    return dist.ImproperUniform(constraints.real, (), outputs)
+
+
+def default_scale_prior(name: str, spread) -> dist.Distribution | None:
+    r"""Return the weak prior of a family's scale, or None where it has none.
+
+    Parameters
+    ----------
+    name
+        Name of the observation model's class.
+    spread : scalar or (neurons,)
+        Standard deviation of the response.
+
+    Returns
+    -------
+    : distribution
+        Gaussian: :math:`\sqrt{scale} \sim` half-Student-t with 4 degrees of freedom and scale `spread`; Gamma:
+        :math:`1/scale \sim` Exponential(1); negative binomial: :math:`1/scale \sim` InverseGamma(0.4, 0.3).
+
+    References
+    ----------
+    Gelman (2006) doi:10.1214/06-BA117A; the negative binomial's is the default of brms (Buerkner 2017,
+    doi:10.18637/jss.v080.i01) since its version 2.22.
+    """
+    if name == "GaussianObservations":
+        return dist.TransformedDistribution(
+            HalfStudentT(4.0, spread), transforms.PowerTransform(2.0)
+        )
+    if name == "GammaObservations":
+        return dist.TransformedDistribution(dist.Exponential(1.0), transforms.PowerTransform(-1.0))
+    if name == "NegativeBinomialObservations":
+        return dist.Gamma(0.4, 0.3)
+    return None

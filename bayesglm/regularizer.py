@@ -1,0 +1,432 @@
+r"""Regularizers: penalties on the coefficients, and the priors they stand for.
+
+With :math:`n` training rows and :math:`\kappa` the family's factor between loss and log-density, minimising
+``mean loss + penalty`` finds the mode of the posterior under the prior :math:`\exp(-n \kappa\, penalty) / Z`.
+
+Every regularizer here is one composite penalty, whose arrays (:class:`bayesglm._penalty.Penalty`) are all
+that the solvers see.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+
+from bayesglm._penalty import Penalty
+from bayesglm.distributions import ElasticNet as ElasticNetPrior
+from bayesglm.distributions import GroupLaplace, PartlyFlat
+
+__all__ = ["ElasticNet", "GroupLasso", "Lasso", "Regularizer", "Ridge", "UnRegularized"]
+
+SMOOTH_SOLVERS = ("GradientDescent", "BFGS", "LBFGS", "NonlinearCG")
+PROXIMAL_SOLVERS = ("ProximalGradient", "ProxSVRG")
+
+
+class Regularizer(abc.ABC):
+    """A penalty on the coefficients (never on the intercept) and the prior it stands for.
+
+    A regularizer holds no strength: the estimator does.
+    """
+
+    smooth: bool = True
+
+    @property
+    def allowed_solvers(self) -> tuple[str, ...]:
+        """Names of the solvers that can minimise with this penalty."""
+        smooth = (*SMOOTH_SOLVERS, "ProximalGradient", "SVRG", "ProxSVRG")
+        return smooth if self.smooth else PROXIMAL_SOLVERS
+
+    @property
+    def default_solver(self) -> str:
+        """Name of the solver used where none is named."""
+        return "LBFGS" if self.smooth else "ProximalGradient"
+
+    def check_solver(self, solver_name: str) -> None:
+        """Raise a ValueError if the solver cannot minimise with this penalty."""
+        if solver_name not in self.allowed_solvers:
+            raise ValueError(
+                f"The solver {solver_name!r} is not allowed for {type(self).__name__}"
+                + ("" if self.smooth else ", whose penalty is not differentiable at zero")
+                + f". Allowed solvers: {', '.join(self.allowed_solvers)}."
+            )
+
+    @property
+    def default_strength(self):
+        """Strength used where none is given."""
+        return 1.0
+
+    def check_strength(self, strength):
+        """Return the strength in its canonical form: a float, an array, or a pytree of these.
+
+        Raises
+        ------
+        TypeError
+            If it is not numeric.
+        ValueError
+            If a strength is negative or not finite.
+        """
+        return _numeric(strength, "regularizer_strength")
+
+    @abc.abstractmethod
+    def terms(self, strength, mask, broadcast, leaf_slices) -> Penalty:
+        """Return the composite penalty.
+
+        Parameters
+        ----------
+        strength
+            As :meth:`check_strength` returns it.
+        mask : bool array (features, *outputs)
+            Coefficients in use.
+        broadcast : callable
+            Turns one strength (scalar, array or pytree) into an array (features, *outputs).
+        leaf_slices : list of slice
+            Features of each leaf of the design.
+        """
+
+    @staticmethod
+    def prior(penalty: Penalty, weight, mask) -> dist.Distribution:
+        r"""Return the prior :math:`\exp(-weight \cdot penalty) / Z` over the coefficients in use.
+
+        It is flat where the strength is zero. Elementwise priors have a rate of one where the mask is False.
+
+        Parameters
+        ----------
+        penalty
+            As :meth:`terms` returns it.
+        weight : scalar or array (neurons,) broadcastable to the outputs
+            Number of training rows times the family's :math:`\kappa`.
+        mask : bool array (features, *outputs)
+            Coefficients in use.
+        """
+        shape = mask.shape
+        if penalty.group is not None:
+            return _group_prior(penalty, weight, shape)
+        terms = [term for term in (penalty.l1, penalty.l2) if term is not None]
+        if not terms:
+            return dist.ImproperUniform(constraints.real, (), shape)
+        proper = ~mask | np.broadcast_to(sum(terms) > 0, shape)
+
+        def rate(term):
+            return jnp.where(mask & proper, weight * term, 1.0)
+
+        if penalty.l1 is not None and penalty.l2 is not None:
+            base = ElasticNetPrior(rate(penalty.l1), rate(penalty.l2))
+        elif penalty.l1 is not None:
+            base = dist.Laplace(0.0, 1.0 / rate(penalty.l1))
+        else:
+            base = dist.Normal(0.0, 1.0 / jnp.sqrt(rate(penalty.l2)))
+        return (base if proper.all() else PartlyFlat(base, proper)).to_event(len(shape))
+
+    def counted(self, used, rank):
+        """Return the parameters of a smooth fit per neuron (and class): all that are in use.
+
+        Parameters
+        ----------
+        used : bool array (features, neurons)
+        rank : callable
+            Rank of the given columns of X.
+        """
+        return used.sum(axis=0)
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
+
+
+def _group_prior(penalty, weight, shape):
+    strength = np.append(penalty.group_strength, 0.0)
+    group = np.where(strength[penalty.group] > 0, penalty.group, -1)
+    # A group lies within one neuron unless a mask ties neurons together, where weights must agree:
+    # that of any member will do.
+    member = np.array([np.argmax(group.ravel() == g) for g in range(len(strength) - 1)])
+    weight = jnp.broadcast_to(jnp.asarray(weight), shape).ravel()[member]
+    return GroupLaplace(weight * np.where(strength > 0, strength, 1.0)[:-1], group)
+
+
+def _numeric(value, name: str):
+    """Return numbers, arrays, and pytrees of them as floats and float arrays, checked."""
+    if isinstance(value, (list, tuple)):
+        value = _as_array(value, name)
+    if isinstance(value, dict) or not _is_leaf(value):
+        return jax.tree.map(lambda leaf: _numeric(leaf, name), value, is_leaf=_is_array_like)
+    array = _as_array(value, name)
+    if not np.all(np.isfinite(array)) or np.any(array < 0):
+        raise ValueError(f"`{name}` must be finite and non-negative, but {value!r} was given.")
+    return float(array) if array.ndim == 0 else array
+
+
+def _is_array_like(value) -> bool:
+    return isinstance(value, (list, tuple)) or hasattr(value, "__array__")
+
+
+def _is_leaf(value) -> bool:
+    return jax.tree_util.all_leaves([value])
+
+
+def _as_array(value, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu":
+            raise TypeError
+        return array.astype(float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`{name}` must be a number, an array, or a dict of these that mirrors the coefficients, "
+            f"but {value!r} was given."
+        ) from error
+
+
+class UnRegularized(Regularizer):
+    """No penalty: a flat prior. Any strength is ignored."""
+
+    @property
+    def default_strength(self):
+        """None."""
+        return None
+
+    def check_strength(self, strength):
+        """Return None: no strength is needed."""
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        """Return the empty penalty."""
+        return Penalty()
+
+    def counted(self, used, rank):
+        """Return the rank of the columns in use, per neuron."""
+        if rank(np.arange(len(used))) == len(used):
+            return used.sum(axis=0)
+        patterns, which = np.unique(used, axis=1, return_inverse=True)
+        return np.array([rank(np.flatnonzero(column)) for column in patterns.T])[which.ravel()]
+
+
+class Ridge(Regularizer):
+    """Penalty ``strength / 2 * sum(coef**2)``: a normal prior.
+
+    References
+    ----------
+    Hoerl, Kennard (1970). doi:10.1080/00401706.1970.10488634
+    """
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        """Return the quadratic term."""
+        return Penalty(l2=broadcast(strength))
+
+
+class Lasso(Regularizer):
+    """Penalty ``strength * sum(abs(coef))``: a Laplace prior.
+
+    References
+    ----------
+    Tibshirani (1996) doi:10.1111/j.2517-6161.1996.tb02080.x; Park, Casella (2008) doi:10.1198/016214508000000337
+    """
+
+    smooth = False
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        """Return the absolute term."""
+        return Penalty(l1=broadcast(strength))
+
+
+class ElasticNet(Regularizer):
+    """Penalty ``strength * sum((1 - ratio) / 2 * coef**2 + ratio * abs(coef))``.
+
+    The strength of the estimator is a pair (strength, ratio) with ratios in [0, 1]; a single value
+    is a strength with the ratio 0.5.
+
+    References
+    ----------
+    Zou, Hastie (2005). doi:10.1111/j.1467-9868.2005.00503.x
+    """
+
+    smooth = False
+
+    @property
+    def default_strength(self):
+        """``(1.0, 0.5)``."""
+        return (1.0, 0.5)
+
+    def check_strength(self, strength):
+        """Return the pair (strength, ratio).
+
+        Raises
+        ------
+        TypeError
+            If a tuple does not have two entries, or an entry is not numeric.
+        ValueError
+            If a ratio is outside [0, 1].
+        """
+        if not isinstance(strength, tuple):
+            strength = (strength, 0.5)
+        if len(strength) != 2:
+            raise TypeError(
+                "`regularizer_strength` of ElasticNet must be a pair (strength, ratio), "
+                f"but a tuple of length {len(strength)} was given."
+            )
+        ratio = _numeric(strength[1], "regularizer ratio")
+        if any(np.any(np.asarray(leaf) > 1) for leaf in jax.tree.leaves(ratio)):
+            raise ValueError(
+                f"The ratio of ElasticNet must lie in [0, 1], but {strength[1]!r} was given."
+            )
+        return (_numeric(strength[0], "regularizer_strength"), ratio)
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        """Return the absolute and the quadratic term."""
+        value, ratio = (broadcast(part) for part in strength)
+        return Penalty(l1=value * ratio, l2=value * (1.0 - ratio))
+
+
+class GroupLasso(Regularizer):
+    r"""Penalty :math:`\sum_g strength_g \sqrt{p_g} \lVert w_g \rVert_2`.
+
+    :math:`p_g` counts the coefficients of the group that are in use (not masked).
+
+    Parameters
+    ----------
+    mask : array (n_groups, *coef shape), or a pytree of these that mirrors the coefficients
+        1 where a coefficient belongs to a group; at most one group for each, and coefficients in no group are not
+        penalised. By default the features of each leaf of the design form one group for each neuron (and class).
+
+    References
+    ----------
+    Yuan, Lin (2006). doi:10.1111/j.1467-9868.2005.00532.x
+    """
+
+    smooth = False
+
+    def __init__(self, mask=None):
+        self.mask = mask
+
+    @property
+    def mask(self):
+        """Groups, as given."""
+        return self._mask
+
+    @mask.setter
+    def mask(self, value):
+        if isinstance(value, (list, tuple)) and all(map(np.isscalar, jax.tree.leaves(value))):
+            value = np.asarray(value)  # nested lists of numbers, not a pytree of scalars
+        if value is not None:
+            _check_group_mask(value)
+        self._mask = value
+
+    def get_params(self, deep=True):
+        """Return the constructor arguments."""
+        return {"mask": self.mask}
+
+    def set_params(self, **params):
+        """Set constructor arguments."""
+        if set(params) - {"mask"}:
+            raise ValueError(f"Only `mask` can be set, but {sorted(params)} was given.")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def check_strength(self, strength):
+        """Return a number or an array (n_groups,).
+
+        Raises
+        ------
+        ValueError
+            If it is an array of more than one dimension.
+        """
+        value = super().check_strength(strength)
+        if not isinstance(value, float) and np.ndim(value) != 1:
+            raise ValueError(
+                "`regularizer_strength` of GroupLasso must be a number or an array (n_groups,), "
+                f"but {strength!r} was given."
+            )
+        return value
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        """Return the group term."""
+        if self.mask is None:
+            group = _column_groups(mask.shape, leaf_slices)
+        else:
+            group = _groups_of_mask(self.mask, mask.shape, leaf_slices)
+        n_groups = int(group.max()) + 1 if self.mask is None else len(jax.tree.leaves(self.mask)[0])
+        if not isinstance(strength, float) and strength.shape != (n_groups,):
+            raise ValueError(
+                f"`regularizer_strength` has shape {strength.shape}, but there are {n_groups} groups; "
+                f"expected a number or an array of shape ({n_groups},)."
+            )
+        size = np.bincount(group[(group >= 0) & mask], minlength=n_groups)
+        return Penalty(group_strength=np.sqrt(size) * strength, group=np.where(mask, group, -1))
+
+
+def _column_groups(shape, leaf_slices):
+    """One group for each leaf and each column of coefficients."""
+    n_columns = int(np.prod(shape[1:], dtype=int))
+    group = np.empty((shape[0], n_columns), dtype=int)
+    for i, rows in enumerate(leaf_slices):
+        group[rows] = i * n_columns + np.arange(n_columns)
+    return group.reshape(shape)
+
+
+def _groups_of_mask(mask, shape, leaf_slices):
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(mask)]
+    widths = [rows.stop - rows.start for rows in leaf_slices] if len(leaves) > 1 else shape[:1]
+    expected = [(len(leaves[0]), width, *shape[1:]) for width in widths]
+    if [leaf.shape for leaf in leaves] != expected:
+        raise ValueError(
+            f"The mask of GroupLasso has leaves of shape {[leaf.shape for leaf in leaves]}, but "
+            f"{expected} was expected: (n_groups, *coef shape)."
+        )
+    stacked = np.concatenate(leaves, axis=1).astype(bool)
+    return np.where(stacked.any(axis=0), stacked.argmax(axis=0), -1)
+
+
+def _check_group_mask(mask) -> None:
+    leaves = jax.tree.leaves(mask)
+    try:
+        leaves = [np.asarray(leaf, dtype=float) for leaf in leaves]
+    except (TypeError, ValueError) as error:
+        raise TypeError("The mask of GroupLasso must be an array or a pytree of arrays.") from error
+    if not leaves or any(leaf.ndim < 2 for leaf in leaves):
+        raise ValueError("The mask of GroupLasso must have shape (n_groups, *coef shape).")
+    if len({len(leaf) for leaf in leaves}) > 1:
+        raise ValueError(
+            "All leaves of the mask of GroupLasso must have the same number of groups, but they have "
+            f"{[len(leaf) for leaf in leaves]}."
+        )
+    if not all(np.isin(leaf, (0, 1)).all() for leaf in leaves):
+        raise ValueError("The mask of GroupLasso must hold zeros and ones only.")
+    if any((leaf.sum(axis=0) > 1).any() for leaf in leaves):
+        raise ValueError("A coefficient can be in one group of GroupLasso at most.")
+    if not any(leaf.any() for leaf in leaves):
+        raise ValueError("The mask of GroupLasso is empty: no coefficient is in a group.")
+
+
+REGULARIZERS = {
+    kind.__name__: kind for kind in (UnRegularized, Ridge, Lasso, ElasticNet, GroupLasso)
+}
+
+
+def resolve(regularizer) -> Regularizer:
+    """Return the regularizer that a name or an object stands for.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is neither a name nor an instance.
+    """
+    if regularizer is None:
+        return UnRegularized()
+    if isinstance(regularizer, str):
+        name = regularizer.rsplit(".", 1)[-1]
+        if name not in REGULARIZERS:
+            raise ValueError(
+                f"Unknown regularizer {regularizer!r}. Known: {', '.join(REGULARIZERS)}."
+            )
+        return REGULARIZERS[name]()
+    if not isinstance(regularizer, Regularizer):
+        raise TypeError(
+            "`regularizer` must be a name or an instance of `bayesglm.regularizer.Regularizer`, "
+            f"but {regularizer!r} was given."
+        )
+    return regularizer
