@@ -1,0 +1,20 @@
+"""Generalized linear models in which every penalty is a NumPyro prior."""
+
+from importlib.metadata import version as _version
+
+from bayesglm import glm, links, observation_models, regularizer, simulation, solvers
+from bayesglm.glm import load_model
+from bayesglm.io import inspect_npz
+
+__version__ = _version("bayesglm")
+__all__ = [
+    "__version__",
+    "glm",
+    "inspect_npz",
+    "links",
+    "load_model",
+    "observation_models",
+    "regularizer",
+    "simulation",
+    "solvers",
+]

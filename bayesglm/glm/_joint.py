@@ -1,0 +1,76 @@
+"""The NumPyro model of an estimator and a data set."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+
+from bayesglm import model as joint_model
+from bayesglm import observation_models
+
+
+def numpyro_model(estimator, X, y, scale, scale_prior, intercept_prior, *, sample_weight, offset):
+    """Return the joint density of an estimator's model as a NumPyro model of no arguments."""
+    with jax.enable_x64(True):
+        rows, problem = estimator._checked(X, y, sample_weight, offset)
+    population = bool(estimator._population)
+    shape = (lambda a: a) if population else (lambda a: a[:, 0])
+    y = shape(rows.y)
+    observation_model = estimator.observation_model
+    _check_counts(observation_model, y)
+    weight = shape(np.broadcast_to(rows.weight, rows.y.shape))
+    if scale_prior is None:
+        spread = np.sqrt(np.var(y, axis=0, where=weight > 0)) + np.finfo(float).tiny
+        scale_prior = joint_model.default_scale_prior(type(observation_model).__name__, spread)
+    n = rows.n if population else rows.n[0]
+    parts = joint_model.Model(
+        observation_model=observation_model,
+        inverse_link=estimator.inverse_link_function,
+        regularizer=estimator.regularizer,
+        penalty=problem.penalty,
+        X=rows.design.matrix,
+        y=y,
+        weight=weight,
+        offset=None if rows.offset is None else shape(rows.offset),
+        n=n,
+        mask=problem.mask,
+        n_classes=problem.n_classes,
+        scale=_scale(estimator, observation_model, scale, scale_prior),
+        intercept_prior=intercept_prior,
+    )
+    return partial(joint_model.joint, parts, y=y)
+
+
+def _scale(estimator, observation_model, scale, scale_prior):
+    """Return a distribution to sample the dispersion from, or its fixed value."""
+    if scale_prior is None:
+        return 1.0
+    if isinstance(scale, str) and scale == "sample":
+        return scale_prior
+    if isinstance(scale, str) and scale == "plugin":
+        if estimator._scale is None:
+            raise ValueError(
+                "`scale='plugin'` needs the dispersion that `fit` estimates; call it first."
+            )
+        value = np.asarray(estimator._scale)
+        return value if estimator._population else value.reshape(-1)[0]
+    if isinstance(scale, (str, dist.Distribution)):
+        raise ValueError(
+            f"`scale` must be 'sample', 'plugin' or a number, but {scale!r} was given."
+        )
+    return np.asarray(scale, dtype=float)
+
+
+def _check_counts(observation_model, y) -> None:
+    counts = (
+        observation_models.PoissonObservations,
+        observation_models.NegativeBinomialObservations,
+    )
+    if isinstance(observation_model, counts) and (y != np.round(y)).any():
+        raise ValueError(
+            f"{type(observation_model).__name__} describe counts, but `y` has values that are not "
+            "integers: there is no joint density. (`fit` accepts them as a quasi-likelihood.)"
+        )

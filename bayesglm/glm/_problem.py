@@ -1,0 +1,316 @@
+"""From what the user passed to what the solvers see.
+
+Everything is checked here, before any computation. A :class:`Problem` has its arrays in the user's orientation; its
+methods turn them into lanes (see :mod:`bayesglm._objective`) and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayesglm import _design, links, observation_models
+from bayesglm._design import Design
+from bayesglm._objective import Data, Objective, Spec
+from bayesglm._penalty import Penalty
+from bayesglm.labels import MISSING
+
+# The value that stands in for a missing response; it is in the support of every family, and has no weight.
+_FILL = 1.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked rows.
+
+    Parameters
+    ----------
+    design
+        Features; missing entries are zero.
+    y : array (samples, neurons)
+        Responses, class indices for a classifier; missing entries are filled.
+    weight : array (samples, 1) or (samples, neurons)
+        Zero for rows that are not used.
+    offset : array broadcastable to (samples, neurons[, classes]), or None
+    """
+
+    design: Design
+    y: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray | None
+
+    @property
+    def n(self) -> np.ndarray:
+        """Sum of the weights of each neuron."""
+        return np.broadcast_to(self.weight.sum(axis=0, dtype=float), self.y.shape[1:])
+
+
+def check_y(y, population: bool) -> np.ndarray:
+    """Return the responses as an array (samples, neurons), float or labels.
+
+    Raises
+    ------
+    ValueError
+        If the number of dimensions is wrong.
+    """
+    y = np.asarray(y)
+    if y.ndim != 1 + population:
+        wanted = "2-dimensional, (samples, neurons)" if population else "1-dimensional, (samples,)"
+        advice = (
+            "Use `y[:, None]` for a population of one, or a model of a single neuron."
+            if population
+            else "Use a population model for several neurons, or `y[:, 0]`."
+        )
+        raise ValueError(f"`y` must be {wanted}, but has shape {y.shape}. {advice}")
+    return y if population else y[:, None]
+
+
+def check_rows(
+    X, y, *, population, encoder=None, observation_model=None, sample_weight=None, offset=None
+) -> Rows:
+    """Check features and responses.
+
+    Raises
+    ------
+    TypeError
+        If something is not numeric.
+    ValueError
+        If shapes disagree, a response is outside the support, or no row can be used.
+    """
+    design = Design.of(X)
+    y = check_y(y, population)
+    if len(y) != design.n_samples:
+        raise ValueError(
+            f"`X` and `y` must have the same number of samples, but have {design.n_samples} and {len(y)}."
+        )
+    dtype = design.matrix.dtype
+    if encoder is None:
+        y = _design.to_numeric(y, "y").astype(dtype, copy=False)
+        used = np.isfinite(y)
+        if hasattr(observation_model, "check_support"):
+            known = y if used.all() else np.where(used, y, np.nan)
+            observation_model.check_support(known if population else known[:, 0])
+        y = y if used.all() else np.where(used, y, dtype.type(_FILL))
+    else:
+        y = encoder.encode(y)
+        used = y != MISSING
+        y = np.where(used, y, 0).astype(np.int32)
+    weight = _check_weight(sample_weight, used.shape).astype(dtype)
+    if not used.all():
+        weight = weight * used
+    rows = _design.finite_rows(design.matrix)
+    if rows is not None:
+        weight = weight * rows[:, None]
+        design = design.with_matrix(np.where(np.isfinite(design.matrix), design.matrix, 0))
+    if not (weight > 0).any():
+        raise ValueError(
+            "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
+        )
+    return Rows(design, y, weight, check_offset(offset, y.shape, encoder, dtype))
+
+
+def _check_weight(sample_weight, shape):
+    if sample_weight is None:
+        return np.ones((shape[0], 1))
+    weight = _design.to_numeric(sample_weight, "sample_weight")
+    if weight.shape not in (shape[:1], shape):
+        raise ValueError(
+            f"`sample_weight` has shape {weight.shape}; expected {shape[:1]} or, for a population, {shape}."
+        )
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError("`sample_weight` must be finite and non-negative.")
+    return weight.reshape(shape[0], -1)
+
+
+def check_offset(offset, shape, encoder, dtype):
+    """Return the offset in a shape that broadcasts to (samples, neurons[, classes]).
+
+    Raises
+    ------
+    ValueError
+        If it does not broadcast to the linear predictor, or is not finite.
+    """
+    if offset is None:
+        return None
+    offset = _design.to_numeric(offset, "offset").astype(dtype)
+    classes = () if encoder is None else (encoder.n_classes,)
+    n_samples, n_neurons = shape
+    allowed = {(n_samples,): (n_samples, 1), (n_samples, n_neurons): (n_samples, n_neurons)}
+    allowed = {given: (*full, *(1 for _ in classes)) for given, full in allowed.items()}
+    if classes:
+        allowed[n_samples, n_neurons, *classes] = (n_samples, n_neurons, *classes)
+        if n_neurons == 1:
+            allowed[n_samples, *classes] = (n_samples, 1, *classes)
+    if offset.shape not in allowed:
+        raise ValueError(
+            f"`offset` has shape {offset.shape}; expected one of {sorted(allowed, key=len)}."
+        )
+    if not np.isfinite(offset).all():
+        raise ValueError("`offset` must be finite.")
+    return offset.reshape(allowed[offset.shape])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A penalised GLM: rows, family, penalty and mask.
+
+    Parameters
+    ----------
+    mask : bool array (features, *outputs)
+        Coefficients in use.
+    penalty
+        Terms (features, *outputs).
+    """
+
+    rows: Rows
+    observation_model: Any
+    inverse_link: Any
+    n_classes: int | None
+    outputs: tuple[int, ...]
+    mask: np.ndarray
+    penalty: Penalty
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return self.rows.y.shape[1]
+
+    @property
+    def joint(self) -> bool:
+        """Whether a group of the penalty ties neurons together, so that they are one lane."""
+        group = self.penalty.group
+        if group is None or self.n_neurons == 1:
+            return False
+        ids = group.reshape(len(group), self.n_neurons, -1)
+        found = [set(np.unique(ids[:, k])) - {-1} for k in range(self.n_neurons)]
+        return sum(map(len, found)) > len(set().union(*found))
+
+    @property
+    def n_lanes(self) -> int:
+        """Number of independent problems."""
+        return 1 if self.joint else self.n_neurons
+
+    def to_lanes(self, array) -> np.ndarray:
+        """Turn (features, *outputs) into (lanes, columns, features)."""
+        array = np.asarray(array)
+        return np.moveaxis(array.reshape(len(array), self.n_lanes, -1), 0, -1)
+
+    def theta(self, coef, intercept) -> np.ndarray:
+        """Join coefficients and intercepts to (lanes, columns, features + 1)."""
+        both = np.concatenate([coef, np.reshape(intercept, (1, *coef.shape[1:]))])
+        return np.array(self.to_lanes(both), dtype=float)
+
+    def params(self, theta) -> tuple[np.ndarray, np.ndarray]:
+        """Split (lanes, columns, features + 1) into coefficients and intercepts."""
+        theta = np.asarray(theta)
+        both = np.moveaxis(theta, -1, 0).reshape(theta.shape[-1], *self.outputs)
+        return both[:-1] * self.mask, both[-1]
+
+    def objective(self) -> Objective:
+        """Return what the solvers minimise."""
+        rows, lanes = self.rows, self.n_lanes
+        dtype = rows.design.matrix.dtype
+
+        def last(array):
+            return np.ascontiguousarray(np.moveaxis(array.reshape(len(array), -1), 0, -1), dtype)
+
+        y = last(rows.y).reshape(lanes, -1, len(rows.y))
+        n, row_weight = rows.n, rows.weight
+        if self.joint:
+            # one lane has one sum of weights: put the difference into the weights
+            n, row_weight = n.mean(keepdims=True), row_weight * (n.mean() / np.maximum(n, 1e-300))
+        weight = last(row_weight)
+        weight = weight.reshape((lanes, -1, weight.shape[-1]) if len(weight) > 1 else (1, 1, -1))
+        data = Data(
+            _design.aligned(rows.design.matrix),
+            y,
+            weight,
+            None if rows.offset is None else self._offset_lanes(last),
+            np.asarray(_family_scale(self.observation_model), dtype),
+            n.astype(float),
+            np.mean(np.square(y, dtype=float), axis=(1, 2)),
+        )
+        family = observation_models.static(self.observation_model)
+        spec = Spec(family, self.inverse_link, self.n_classes)
+        arrays = jax.device_put((data, self._lane_penalty(), self.to_lanes(self.mask)))
+        return Objective(spec, *arrays)
+
+    def _offset_lanes(self, last):
+        offset = self.rows.offset
+        if offset[0].size == 1:
+            return offset.reshape(1, 1, -1)
+        classes = () if self.n_classes is None else (self.n_classes,)
+        full = np.broadcast_to(offset, (len(offset), self.n_neurons, *classes))
+        return last(full).reshape(self.n_lanes, -1, len(offset))
+
+    def _lane_penalty(self) -> Penalty:
+        terms = [None if t is None else self.to_lanes(t) for t in self.penalty[:2]]
+        if self.penalty.group is None:
+            return Penalty(*terms)
+        groups = self.to_lanes(self.penalty.group)
+        local = np.full_like(groups, -1)
+        strengths = []
+        for lane, ids in enumerate(groups):
+            found = np.unique(ids[ids >= 0])
+            local[lane] = np.where(ids >= 0, np.searchsorted(found, ids), -1)
+            strengths.append(self.penalty.group_strength[found])
+        width = max(1, *(len(s) for s in strengths))
+        strength = np.stack([np.pad(s, (0, width - len(s))) for s in strengths])
+        return Penalty(*terms, strength, local)
+
+    def by_neuron(self, coef, intercept) -> np.ndarray:
+        """Join coefficients and intercepts to (neurons, columns, features + 1)."""
+        theta = self.theta(coef, intercept)
+        return theta.reshape(self.n_neurons, -1, theta.shape[-1])
+
+    def select(self, neurons: np.ndarray) -> Problem:
+        """Return the problem of the neurons with the given indices."""
+        if np.array_equal(neurons, np.arange(self.n_neurons)):
+            return self
+        rows = self.rows
+        some = lambda a: a[:, neurons] if a.shape[1] > 1 else a  # noqa: E731
+        offset = None if rows.offset is None else some(rows.offset)
+        rows = Rows(rows.design, rows.y[:, neurons], some(rows.weight), offset)
+        mask = self.mask[:, neurons]
+        columns = lambda t: None if t is None else t[:, neurons]  # noqa: E731
+        penalty = Penalty(
+            columns(self.penalty.l2), columns(self.penalty.l1), self.penalty.group_strength,
+            columns(self.penalty.group),
+        )  # fmt: skip
+        return replace(self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty)
+
+    def initial(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return zero coefficients and the intercepts that match the mean response.
+
+        An intercept is not finite where no predictor gives that mean.
+        """
+        rows = self.rows
+        total = np.maximum(rows.n, np.finfo(float).tiny)
+        weight = np.broadcast_to(rows.weight, rows.y.shape)
+        if self.n_classes is None:
+            mean = np.sum(weight * rows.y, axis=0, dtype=float) / total
+        else:
+            mean = np.stack(
+                [
+                    np.sum(weight * (rows.y == k), axis=0, dtype=float) / total
+                    for k in range(self.n_classes)
+                ],
+                -1,
+            )
+        intercept = links.link_value(self.inverse_link, mean)
+        if rows.offset is not None:
+            spread = rows.weight if self.n_classes is None else rows.weight[..., None]
+            shift = np.sum(spread * rows.offset, axis=0) / np.sum(spread, axis=0)
+            intercept = intercept - shift
+        intercept = np.where(
+            (rows.n > 0).reshape((-1,) + (1,) * (intercept.ndim - 1)), intercept, np.nan
+        )
+        return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
+
+
+def _family_scale(observation_model) -> float:
+    """Dispersion that enters the loss itself."""
+    return float(getattr(observation_model, "scale", None) or 1.0)

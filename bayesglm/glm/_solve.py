@@ -1,0 +1,273 @@
+"""Run a solver over all neurons, and say which of the answers can be trusted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesglm import links, solvers
+from bayesglm._objective import Objective
+from bayesglm.glm._problem import Problem
+
+# What one panel of neurons may take: arrays with an entry per row, and matrices with one per pair of features.
+_PANEL_BYTES = 2 << 30
+_ARRAYS_PER_ROW, _MATRICES_PER_LANE = 6, 4
+
+# Range of the linear predictor beyond which a fit is looked at for a direction without curvature. There
+# is none if less than this share of the initial curvature is left, and a standard deviation of the
+# features along the direction has more than 100 units of the predictor as its standard error.
+_SUSPICIOUS_RANGE = 15.0
+_NO_CURVATURE = 1e-6
+_NO_INFORMATION = 1e-4
+
+
+class FitState(NamedTuple):
+    """How a fit ended; arrays have one entry per neuron, NaN for those that could not be fitted.
+
+    Attributes
+    ----------
+    iter_num : int
+        Steps taken.
+    converged : bool array (neurons,)
+    distance : array (neurons,)
+        Estimated distance to the optimum in standard errors.
+    function_val : array (neurons,)
+        Loss without penalty.
+    reached_max_steps : bool
+    """
+
+    iter_num: int
+    converged: np.ndarray
+    distance: np.ndarray
+    function_val: np.ndarray
+    reached_max_steps: bool
+
+    @property
+    def stats(self) -> FitState:
+        """The same object, under its documented name."""
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        """Steps taken."""
+        return self.iter_num
+
+
+@dataclass
+class Outcome:
+    """What was found, neuron by neuron."""
+
+    theta: np.ndarray  # (neurons, columns, features + 1)
+    residual: np.ndarray  # (neurons,) mean squared Pearson residual at unit scale
+    loss: np.ndarray
+    distance: np.ndarray
+    usable: np.ndarray
+    converged: np.ndarray
+    separated: np.ndarray
+    iter_num: int = 0
+    reached_max_steps: bool = False
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Neurons with finite parameters."""
+        return np.isfinite(self.theta).all(axis=(1, 2))
+
+    @property
+    def state(self) -> FitState:
+        """How the fit ended."""
+        return FitState(
+            self.iter_num, self.converged, self.distance, self.loss, self.reached_max_steps
+        )
+
+
+def usable_neurons(problem: Problem, initial: np.ndarray, given: np.ndarray | None) -> np.ndarray:
+    """Return which neurons can be fitted, (neurons,).
+
+    Parameters
+    ----------
+    initial, given : arrays (outputs)
+        Intercepts that match the mean response, and those that the user starts from, if any.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    by_neuron = np.reshape(initial, (problem.n_neurons, -1))
+    if given is None:
+        usable = np.isfinite(by_neuron).all(axis=1)
+    else:
+        # A start from outside helps where the link could not be inverted, not where the optimum is infinite.
+        usable = ~np.isinf(by_neuron).any(axis=1)
+        usable &= np.isfinite(np.reshape(given, (problem.n_neurons, -1))).all(axis=1)
+    usable &= problem.rows.n > 0
+    if not usable.any():
+        raise ValueError(
+            "Failed to initialise the intercept: no finite value gives the mean response "
+            f"(a mean of {_mean_response(problem)}, non-positive or outside the range of the inverse link?). "
+            "Check `y`, choose another inverse link, or provide initial parameters."
+        )
+    return usable
+
+
+def _mean_response(problem: Problem) -> str:
+    rows = problem.rows
+    weight = np.broadcast_to(rows.weight, rows.y.shape) + np.finfo(float).tiny
+    mean = np.average(rows.y, axis=0, weights=weight)
+    return ", ".join(f"{m:.4g}" for m in mean[:3]) + (", ..." if len(mean) > 3 else "")
+
+
+def solve(problem: Problem, usable: np.ndarray, start: np.ndarray, solver) -> Outcome:
+    """Minimise for all usable neurons, in panels that bound the memory.
+
+    Parameters
+    ----------
+    usable : bool array (neurons,)
+    start : array (neurons, columns, features + 1)
+
+    Raises
+    ------
+    ValueError
+        If no neuron ends in finite parameters.
+    """
+    n_neurons = problem.n_neurons
+    number = lambda: np.full(n_neurons, np.nan)  # noqa: E731
+    no = np.zeros(n_neurons, bool)
+    outcome = Outcome(
+        np.full(start.shape, np.nan), number(), number(), number(), usable, no.copy(), no.copy()
+    )
+    for panel in _panels(problem, np.flatnonzero(usable)):
+        _solve_panel(problem, panel, start, solver, outcome)
+    # finite parameters at which the loss overflows are as useless as infinite ones
+    outcome.theta[~np.isfinite(outcome.loss)] = np.nan
+    if not outcome.finite.any():
+        raise ValueError(
+            "The solver ended in NaN or infinite parameters: an invalid solution. Use a smaller `stepsize` in "
+            "`solver_kwargs` (or none, for a line search), or other initial parameters."
+        )
+    return outcome
+
+
+def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut the neurons into panels of one width, the last one filled up with neurons seen before."""
+    columns = problem.n_classes or 1
+    n_rows, n_features = problem.rows.design.matrix.shape
+    per_row = _ARRAYS_PER_ROW * n_rows * problem.rows.design.matrix.itemsize
+    bytes_each = columns * (per_row + 8 * _MATRICES_PER_LANE * min(n_features, n_rows) ** 2)
+    n_panels = 1 if problem.joint else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
+    width = -(-len(neurons) // n_panels)
+    for first in range(0, len(neurons), width):
+        panel = neurons[first : first + width]
+        yield np.concatenate([panel, neurons[: width - len(panel)]])
+
+
+def _solve_panel(problem: Problem, panel, start, solver, outcome: Outcome) -> None:
+    some = problem.select(panel)
+    objective = some.objective()
+    theta = start[panel].reshape(some.n_lanes, -1, start.shape[-1])
+    state = solvers.run(solver, objective, jnp.asarray(theta))
+    progress = jax.tree.map(np.asarray, state.progress)
+    per_lane = lambda values: np.repeat(np.asarray(values), len(panel) // some.n_lanes)  # noqa: E731
+    found = np.asarray(state.point.theta).reshape(len(panel), *start.shape[1:])
+    outcome.theta[panel] = _centred(some, found)
+    outcome.residual[panel] = per_lane(state.point.residual)
+    outcome.loss[panel] = per_lane(state.point.loss)
+    outcome.distance[panel] = per_lane(progress.distance)
+    outcome.converged[panel] = per_lane(progress.converged)
+    outcome.separated[panel] = per_lane(_separated(objective, state))
+    outcome.iter_num = max(outcome.iter_num, state.iter_num)
+    outcome.reached_max_steps |= not progress.done.all()
+
+
+def _centred(problem: Problem, theta):
+    """Take out the shift common to all classes, which a softmax does not see."""
+    if problem.n_classes is None or problem.inverse_link is not links.log_softmax:
+        return theta
+    shift = theta.mean(axis=1, keepdims=True)
+    free = problem.penalty.smooth and problem.penalty.l2 is None
+    if not (free and (problem.mask == problem.mask[..., :1]).all()):
+        shift[..., :-1] = 0.0
+    return theta - shift
+
+
+def _separated(objective: Objective, state: solvers.State) -> np.ndarray:
+    """Return the lanes whose loss has lost its curvature along a direction: their optimum is at infinity.
+
+    Without a penalty, a direction along which the responses can be told apart without error (or a feature that
+    is non-zero only where a count is zero) has no finite optimum, while every gradient there looks converged.
+    """
+    eta, theta = state.point.eta, state.point.theta
+    none = np.zeros(len(theta), bool)
+    if any(term is not None for term in objective.penalty):
+        return none
+    if objective.n_features > min(objective.n_rows, solvers.DENSE_LIMIT):
+        return none
+    suspects = np.asarray(eta.max(axis=(1, 2)) - eta.min(axis=(1, 2))) > _SUSPICIOUS_RANGE
+    if not suspects.any():
+        return none
+    flat = objective.gram(jnp.zeros_like(eta), shared=True, dense=True)
+    flat, now = jax.tree.map(np.asarray, (flat, objective.gram(eta, shared=False, dense=True)))
+    for lane in np.flatnonzero(suspects):
+        initial = flat.total[lane].mean()
+        shape = flat.centred[lane, 0] / flat.total[lane, 0]
+        least = min(_least_curvature(shape, hessian) for hessian in now.centred[lane])
+        n = float(objective.data.n[lane])
+        suspects[lane] = least < min(_NO_CURVATURE * initial, _NO_INFORMATION / n)
+    return suspects
+
+
+def _least_curvature(shape, hessian) -> float:
+    """Smallest curvature relative to the spread of the features, over directions in which they spread."""
+    scale = np.sqrt(np.where(np.diag(shape) > 0, np.diag(shape), 1.0))
+    values, vectors = np.linalg.eigh(shape / np.outer(scale, scale))
+    known = values > 1e-8 * values.max()
+    whiten = vectors[:, known] / np.sqrt(values[known]) / scale[:, None]
+    return float(np.linalg.eigvalsh(whiten.T @ np.nan_to_num(hessian) @ whiten).min())
+
+
+def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
+    """Warn once, naming the neurons whose estimates are not to be trusted."""
+    usable, finite, separated = outcome.usable, outcome.finite, outcome.separated
+    steps = (
+        f"{outcome.iter_num} steps of {type(solver).__name__} (tol {solver.tol:g} standard errors)"
+    )
+    cases = (
+        (
+            ~usable,
+            "could not be fitted (no finite intercept gives the mean response; silent?), with NaN coefficients. "
+            "Leave such neurons out, or use another inverse link.",
+        ),
+        (
+            usable & ~finite,
+            "ended in NaN or infinite parameters. Use a smaller `stepsize` or a line search.",
+        ),
+        (
+            finite & separated,
+            "without a finite optimum along some direction (separation): the coefficients are arbitrary there. "
+            "Use a penalty such as Ridge, or remove the features that predict the response without error.",
+        ),
+        (
+            finite & ~separated & ~outcome.converged,
+            f"did not converge in {steps}. Raise `maxiter` in `solver_kwargs`, use LBFGS (smooth penalties) or "
+            "ProximalGradient with default arguments, or pass X in float64.",
+        ),
+    )
+    messages = [
+        f"{f'Neurons {listed(np.flatnonzero(which))}' if population else 'The model'}: {text}"
+        for which, text in cases
+        if which.any()
+    ]
+    if messages:
+        warnings.warn(" ".join(messages), RuntimeWarning, stacklevel=4)
+
+
+def listed(neurons, most: int = 10) -> str:
+    """Return indices of neurons as text, the first few of many."""
+    names = ", ".join(str(int(k)) for k in neurons[:most])
+    return names + (f", ... ({len(neurons)} in all)" if len(neurons) > most else "")
