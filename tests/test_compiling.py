@@ -1,0 +1,174 @@
+"""Programs are compiled once per family, link and shape: strength, tolerance, data and estimator do not matter.
+
+What is counted is the tracing of programs and their lowering, which happen before any cache of compiled code is asked.
+"""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+import tables
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, KFold
+
+import bayesglm as nmo
+
+_events = []
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def _listen(event, duration, **details):
+    if event.startswith("/jax/core/compile/"):
+        _events.append((event, details.get("fun_name")))
+
+
+@contextlib.contextmanager
+def compiled():
+    """List of what is traced, lowered or compiled inside."""
+    seen, before = [], len(_events)
+    yield seen
+    seen += _events[before:]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_held_open():
+    """The global precision flag is what it was."""
+    before = jax.config.read("jax_enable_x64")
+    yield
+    assert jax.config.read("jax_enable_x64") == before
+    assert jax.numpy.zeros(1).dtype == (np.float64 if before else np.float32)
+
+
+def data(seed, n=tables.N_SAMPLES, neurons=None, shift=0.0):
+    """Counts and features that are new for every seed."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, tables.N_FEATURES))
+    eta = shift + X @ (tables.COEF if neurons else tables.COEF[:, 0])
+    return X, rng.poisson(np.exp(eta)).astype(float)
+
+
+def test_the_count_sees_a_new_shape():
+    """Two: on the second, everything that does not depend on the shape is there already."""
+    nmo.glm.GLM().fit(*data(0, n=61))
+    with compiled() as seen:
+        nmo.glm.GLM().fit(*data(0, n=67))
+    assert any("trace" in event for event, _ in seen)
+    assert any("mlir" in event for event, _ in seen)
+    assert any("backend_compile" in event for event, _ in seen)
+
+
+def test_the_count_sees_a_new_family():
+    X, y = data(0, n=61)
+    nmo.glm.GLM().fit(X, y)
+    with compiled() as seen:
+        nmo.glm.GLM("Gaussian").fit(X, y)
+    assert seen
+
+
+CASES = [(kind, None) for kind in tables.REGULARIZERS] + [
+    ("Ridge", solver) for solver in tables.SOLVERS if solver not in ("LBFGS", "SVRG", "ProxSVRG")
+]
+
+
+def settings(kind, factor):
+    """Strength of a kind times a factor."""
+    strength = tables.REGULARIZERS[kind]
+    if kind == "ElasticNet":
+        return (strength[0] * factor, strength[1])
+    return None if strength is None else strength * factor
+
+
+def warm_up(make, kind, **how):
+    """Fit until every program of the solver has been met: long runs take a metric that short ones do not need."""
+    for seed in range(2):
+        for shift in (0.0, -2.0):
+            make(kind, 1.0).fit(*data(seed, shift=shift, **how))
+            make(kind, 0.1).fit(*data(seed, shift=shift, **how))
+
+
+@pytest.mark.parametrize(("kind", "solver"), CASES)
+@pytest.mark.parametrize("face", ["GLM", "PopulationGLM"])
+def test_a_second_fit_of_the_same_shape_compiles_nothing(face, kind, solver):
+    def make(kind, factor, **kwargs):
+        return getattr(nmo.glm, face)("Poisson", None, kind, settings(kind, factor), solver, kwargs)
+
+    how = {"neurons": tables.N_NEURONS if face == "PopulationGLM" else None}
+    X, y = data(7, **how)
+    warm_up(make, kind, **how)
+    first = make(kind, 1.0).fit(X, y)
+    start = (first.coef_, first.intercept_)
+    with compiled() as seen:
+        make(kind, 1.0).fit(X, y)  # the same again
+        clone(first).fit(X, y)
+        make(kind, 1.5).fit(X, y)  # another strength
+        make(kind, 1.0).fit(*data(8, **how))  # other data
+        make(kind, 1.0, tol=1e-4, maxiter=400).fit(X, y)
+        make(kind, 1.0).fit(X, y, init_params=start)
+    assert seen == []
+
+
+def test_masks_and_weights_compile_nothing_new():
+    X, y = data(7, neurons=tables.N_NEURONS)
+
+    def fit(mask, weight):
+        nmo.glm.PopulationGLM(feature_mask=mask).fit(X, y, sample_weight=weight)
+
+    rng = np.random.default_rng(3)
+    mask = np.ones(tables.COEF.shape, dtype=int)
+    mask[0, 1] = 0
+    for _ in range(3):
+        fit(mask, rng.integers(1, 3, size=len(X)))
+    with compiled() as seen:
+        fit(mask[::-1], rng.integers(1, 3, size=len(X)))
+        fit(np.roll(mask, 1, axis=1), rng.uniform(1, 3, size=len(X)))
+    assert seen == []
+
+
+def test_a_classifier_compiles_nothing_on_a_second_fit():
+    def fit(strength, y):
+        nmo.glm.ClassifierGLM(tables.N_CLASSES, None, "Ridge", strength).fit(tables.X, y)
+
+    for k in range(2):
+        fit(0.1, tables.LABELS[:, k])
+        fit(0.01, tables.LABELS[:, k])
+    with compiled() as seen:
+        fit(0.05, tables.LABELS[:, 2])
+        fit(0.05, np.array(["a", "b", "c"])[tables.LABELS[:, 2]])
+    assert seen == []
+
+
+def test_predictions_and_scores_compile_nothing_the_second_time():
+    X, y = data(1)
+    first, second = nmo.glm.GLM().fit(X, y), nmo.glm.GLM("Poisson", None, "Ridge", 0.1).fit(X, y)
+    first.predict(X), first.score(X, y)
+    with compiled() as seen:
+        second.predict(X), second.score(*data(2))
+    assert seen == []
+
+
+@pytest.mark.parametrize("kind", ["Ridge", "Lasso"])
+def test_a_grid_search_compiles_nothing_after_its_first_fits(kind):
+    X, y = data(5, n=150)
+    strengths = {"regularizer_strength": [0.3, 0.1, 0.03, 0.01]}
+    model = nmo.glm.GLM("Poisson", None, kind, 0.1)
+    folds = KFold(3)  # of equal length
+    for train, test in folds.split(X):
+        for strength in strengths["regularizer_strength"][::3]:
+            clone(model).set_params(regularizer_strength=strength).fit(X[train], y[train]).score(
+                X[test], y[test]
+            )
+    with compiled() as seen:
+        search = GridSearchCV(model, strengths, cv=folds, refit=False).fit(X, y)
+    assert seen == []
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_the_precision_flag_of_the_user_does_not_matter():
+    """Results are those of float64 either way, and nothing is compiled anew for the flag."""
+    X, y = data(1)
+    off = nmo.glm.GLM().fit(X, y)
+    with jax.enable_x64(True):
+        on = nmo.glm.GLM().fit(X, y)
+        np.testing.assert_array_equal(np.asarray(on.coef_), np.asarray(off.coef_))
+    assert off.coef_.dtype == np.float32
