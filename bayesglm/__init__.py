@@ -3,12 +3,14 @@
 from importlib.metadata import version as _version
 
 from bayesglm import glm, links, observation_models, regularizer, simulation, solvers
+from bayesglm._cache import enable_compilation_cache
 from bayesglm.glm import load_model
 from bayesglm.io import inspect_npz
 
 __version__ = _version("bayesglm")
 __all__ = [
     "__version__",
+    "enable_compilation_cache",
     "glm",
     "inspect_npz",
     "links",

@@ -33,6 +33,74 @@ def to_numeric(value, name: str) -> np.ndarray:
     return np.asarray(array, dtype=np.float32 if low else np.float64)
 
 
+# Bytes that are read from a file at a time.
+_READ_BYTES = 1 << 25
+# Stretches of rows that a sample is made of: few enough to be read quickly, and from all over the recording.
+_STRETCHES = 64
+
+
+class Stored:
+    """A matrix in a file, of which a slice of rows is read at a time.
+
+    Parameters
+    ----------
+    source
+        What has a `shape`, a `dtype` and slices of rows: a NumPy memory map, an HDF5 or a zarr array.
+    """
+
+    ndim = 2
+
+    def __init__(self, source):
+        self.source, self.shape = source, tuple(source.shape)
+        self.dtype = to_numeric(source[:0], "X").dtype
+        self.itemsize = self.dtype.itemsize
+        self._bad: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Return rows, zero where they are not finite."""
+        block = np.ascontiguousarray(self.source[rows], self.dtype)
+        if self._bad is None or not self._bad[rows].any():
+            return block
+        return np.where(np.isfinite(block), block, 0)
+
+    def slices(self) -> list[slice]:
+        """Return the slices in which the whole is read."""
+        size = max(1, _READ_BYTES // (self.itemsize * self.shape[1]))
+        return [slice(a, min(a + size, len(self))) for a in range(0, len(self), size)]
+
+    def finite_rows(self) -> np.ndarray | None:
+        """Return which rows are finite throughout, or None if all are."""
+        found = [finite_rows(self[rows]) for rows in self.slices()]
+        if all(rows is None for rows in found):
+            return None
+        lengths = (rows.stop - rows.start for rows in self.slices())
+        each = (np.ones(n, bool) if f is None else f for f, n in zip(found, lengths, strict=True))
+        finite = np.concatenate(list(each))
+        self._bad = ~finite
+        return finite
+
+
+def is_stored(X) -> bool:
+    """Return whether an array should be left in its file."""
+    if isinstance(X, np.memmap):
+        return X.ndim == 2
+    is_array = isinstance(X, (np.ndarray, jax.Array)) or hasattr(X, "__array_interface__")
+    file_like = all(hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__"))
+    return file_like and not is_array and len(X.shape) == 2 and min(X.shape) > 0
+
+
+def stretches(n_rows: int, wanted: int) -> list[slice]:
+    """Return stretches of rows, `wanted` in all, evenly spread."""
+    if wanted >= n_rows:
+        return [slice(0, n_rows)]
+    length = -(-wanted // _STRETCHES)
+    begins = np.linspace(0, n_rows - length, _STRETCHES).astype(int)
+    return [slice(int(a), int(a) + length) for a in begins]
+
+
 @dataclass(frozen=True)
 class Design:
     """One matrix and the pytree that it came from.
@@ -40,20 +108,25 @@ class Design:
     Parameters
     ----------
     matrix : array (samples, features)
-        float32 or float64.
+        float32 or float64; may be left in a file (:class:`Stored`).
     structure
         Tree structure of X.
     widths
         Number of features of each leaf.
     """
 
-    matrix: np.ndarray
+    matrix: np.ndarray | Stored
     structure: Any
     widths: tuple[int, ...]
 
     @classmethod
-    def of(cls, X, name: str = "X") -> Design:
+    def of(cls, X, name: str = "X", stored: bool = False) -> Design:
         """Return the design of a matrix or a pytree of matrices.
+
+        Parameters
+        ----------
+        stored
+            Whether a matrix in a file is left there.
 
         Raises
         ------
@@ -62,6 +135,8 @@ class Design:
         ValueError
             If a leaf is not two-dimensional, or leaves differ in their number of samples.
         """
+        if stored and is_stored(X):
+            return cls(Stored(X), jax.tree.structure(0), (X.shape[1],))
         leaves, structure = jax.tree.flatten(X)
         if isinstance(X, (list, tuple)) and leaves and all(np.isscalar(leaf) for leaf in leaves):
             leaves, structure = jax.tree.flatten(np.asarray(X))
@@ -242,22 +317,13 @@ def coefficient_mask(mask, structure, widths, outputs: tuple[int, ...]) -> np.nd
     return np.concatenate(parts, axis=0)
 
 
-def finite_rows(array: np.ndarray) -> np.ndarray | None:
+def finite_rows(array: np.ndarray | Stored) -> np.ndarray | None:
     """Return which rows are finite throughout, or None if all are."""
+    if isinstance(array, Stored):
+        return array.finite_rows()
     # One sum is several times faster than looking at each entry; it cannot be finite if an entry is not.
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return None
     rows = np.isfinite(array).reshape(len(array), -1).all(axis=1)
     return None if rows.all() else rows
-
-
-def aligned(array: np.ndarray) -> np.ndarray:
-    """Return the array at an address from which JAX takes it without a further, slower copy."""
-    if array.ctypes.data % 64 == 0 and array.flags.c_contiguous:
-        return array
-    raw = np.empty(array.nbytes + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    copy = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    np.copyto(copy, array)
-    return copy

@@ -23,8 +23,8 @@ from bayesglm.distributions import GroupLaplace, PartlyFlat
 
 __all__ = ["ElasticNet", "GroupLasso", "Lasso", "Regularizer", "Ridge", "UnRegularized"]
 
-SMOOTH_SOLVERS = ("GradientDescent", "BFGS", "LBFGS", "NonlinearCG")
-PROXIMAL_SOLVERS = ("ProximalGradient", "ProxSVRG")
+SMOOTH_SOLVERS = ("GradientDescent", "BFGS", "LBFGS", "NonlinearCG", "Newton")
+PROXIMAL_SOLVERS = ("ProximalGradient", "ProxSVRG", "ProxNewton")
 
 
 class Regularizer(abc.ABC):
@@ -38,7 +38,7 @@ class Regularizer(abc.ABC):
     @property
     def allowed_solvers(self) -> tuple[str, ...]:
         """Names of the solvers that can minimise with this penalty."""
-        smooth = (*SMOOTH_SOLVERS, "ProximalGradient", "SVRG", "ProxSVRG")
+        smooth = (*SMOOTH_SOLVERS, "SVRG", *PROXIMAL_SOLVERS)
         return smooth if self.smooth else PROXIMAL_SOLVERS
 
     @property

@@ -50,7 +50,9 @@ SOLVERS = {
     "BFGS": SMOOTH,
     "LBFGS": SMOOTH,
     "NonlinearCG": SMOOTH,
+    "Newton": SMOOTH,
     "ProximalGradient": tuple(REGULARIZERS),
+    "ProxNewton": tuple(REGULARIZERS),
     "SVRG": SMOOTH,
     "ProxSVRG": tuple(REGULARIZERS),
 }

@@ -67,6 +67,32 @@ PENALTIES |= {
 }
 
 
+def in_lanes(penalty, coef):
+    """Penalty and coefficients in lane form, one lane for each row of `coef`."""
+    coef = np.atleast_2d(coef)
+    full = lambda t: None if t is None else np.broadcast_to(t, (len(coef), np.shape(t)[-1]))  # noqa: E731
+    return penalty.__class__(*map(full, penalty)), coef
+
+
+def value_of(penalty, coef):
+    return penalty_value(*in_lanes(penalty, coef))
+
+
+def prox_at(penalty, coef, step):
+    penalty, coef = in_lanes(penalty, coef)
+    return penalty_prox(penalty, coef, step)[0]
+
+
+@pytest.mark.parametrize("case", PENALTIES)
+def test_numpy_and_jax_agree(case, rng):
+    # solvers use the one, stochastic epochs and priors the other
+    penalty, coef = in_lanes(PENALTIES[case](rng), rng.normal(size=(3, N_FEATURES)))
+    inside = jax.tree.map(jnp.asarray, (penalty, coef))
+    np.testing.assert_allclose(penalty_value(penalty, coef), penalty_value(*inside), rtol=1e-14)
+    found = penalty_prox(*inside, 0.3)
+    np.testing.assert_allclose(penalty_prox(penalty, coef, 0.3), found, rtol=1e-13, atol=1e-15)
+
+
 @pytest.mark.parametrize("case", PENALTIES)
 def test_prox_is_the_minimiser_of_distance_and_penalty(case, rng):
     # the sum is strongly convex: at its minimiser, and only there, any other point is higher by |d|^2 / (2 step)
@@ -75,7 +101,7 @@ def test_prox_is_the_minimiser_of_distance_and_penalty(case, rng):
         point, step = rng.normal(size=N_FEATURES), rng.uniform(0.05, 3.0)
         if penalty.group is None:
             step = step * rng.uniform(0.5, 1.5, size=N_FEATURES)
-        found = np.asarray(penalty_prox(penalty, jnp.asarray(point), step))
+        found = prox_at(penalty, point, step)
         size = rng.choice([1e-4, 1e-2, 1.0], size=(40, 1))
         others = found + size * rng.normal(size=(40, N_FEATURES))
         # moving within a coordinate or onto the axes are the directions in which a wrong threshold shows
@@ -84,8 +110,7 @@ def test_prox_is_the_minimiser_of_distance_and_penalty(case, rng):
         )
 
         def total(w, point=point, step=step):
-            values = jax.vmap(lambda row: penalty_value(penalty, row))(w)
-            return np.sum((w - point) ** 2 / (2 * step), axis=1) + np.asarray(values)
+            return np.sum((w - point) ** 2 / (2 * step), axis=1) + value_of(penalty, w)
 
         excess = np.sum((others - found) ** 2 / (2 * step), axis=1)
         assert (total(others) >= total(found[None]) + excess - 1e-13).all()
@@ -97,10 +122,10 @@ def test_prox_is_the_minimiser_of_distance_and_penalty(case, rng):
 def test_prox_is_a_contraction_towards_zero(case, rng):
     penalty = PENALTIES[case](rng)
     point = rng.normal(size=N_FEATURES)
-    found = np.asarray(penalty_prox(penalty, jnp.asarray(point), 0.3))
+    found = prox_at(penalty, point, 0.3)
     assert (np.abs(found) <= np.abs(point)).all()
-    np.testing.assert_array_equal(penalty_prox(penalty, jnp.zeros(N_FEATURES), 0.3), 0.0)
-    assert penalty_value(penalty, jnp.zeros(N_FEATURES)) == 0.0
+    np.testing.assert_array_equal(prox_at(penalty, np.zeros(N_FEATURES), 0.3), 0.0)
+    assert value_of(penalty, np.zeros(N_FEATURES)) == 0.0
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
@@ -109,7 +134,7 @@ def test_penalty_is_that_of_the_textbook(name, rng):
     coef = rng.normal(size=N_FEATURES) * used
     penalty = terms(resolve(name), STRENGTHS[name], mask=used.astype(bool))
     expected = textbook.penalty(name, STRENGTHS[name], coef, used, LEAVES)
-    np.testing.assert_allclose(penalty_value(penalty, jnp.asarray(coef)), expected, rtol=1e-14)
+    np.testing.assert_allclose(value_of(penalty, coef), expected, rtol=1e-14)
 
 
 def test_penalty_of_groups_of_your_own_joins_leaves(rng):
@@ -119,7 +144,7 @@ def test_penalty_of_groups_of_your_own_joins_leaves(rng):
     expected = sum(
         s * np.sqrt(2) * np.linalg.norm(g) for s, g in zip(strength, groups, strict=True)
     )
-    np.testing.assert_allclose(penalty_value(penalty, jnp.asarray(coef)), expected, rtol=1e-14)
+    np.testing.assert_allclose(value_of(penalty, coef), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(N_FEATURES,), (N_FEATURES, 2)])

@@ -40,10 +40,10 @@ class Fitting(Parameters):
         """Function ``(params, X, y) -> (params, state, aux)``, or None without a solver."""
         return None if self._solver is None else self._optimizer_run
 
-    def _rows(self, X, y, encoder, sample_weight=None, offset=None) -> Rows:
+    def _rows(self, X, y, encoder, sample_weight=None, offset=None, stored=False) -> Rows:
         return check_rows(
             X, y, population=self._population, encoder=encoder, observation_model=self.observation_model,
-            sample_weight=sample_weight, offset=offset,
+            sample_weight=sample_weight, offset=offset, stored=stored,
         )  # fmt: skip
 
     def _checked(self, X, y, sample_weight, offset) -> tuple[Rows, Problem]:
@@ -91,7 +91,7 @@ class Fitting(Parameters):
             is_ridge = problem.penalty.l2 is not None and problem.penalty.smooth
             convexity = strength if is_ridge and isinstance(strength, float) else None
             kwargs["batch_size"], kwargs["stepsize"] = solvers.batch_size_and_stepsize(
-                rows.design.matrix,
+                rows.design.matrix[:],
                 rows.y,
                 convexity,
                 kwargs.get("batch_size"),
@@ -123,7 +123,8 @@ class Fitting(Parameters):
         Parameters
         ----------
         X : array (samples, features), or a pytree of these
-            Rows with a NaN or Inf are left out.
+            Rows with a NaN or Inf are left out. A matrix in a file (a NumPy memory map, an HDF5 or zarr array) is
+            read piece by piece, and may be larger than memory.
         y : array (samples,) or (samples, neurons)
             Responses or class labels. A missing (NaN) response is left out for its neuron.
         init_params : tuple (coef, intercept), optional
@@ -150,7 +151,7 @@ class Fitting(Parameters):
             Naming the neurons that could not be fitted (their coefficients are NaN), did not converge, or whose
             optimum is at infinity.
         """
-        with jax.enable_x64(True):
+        with solvers.numerics():
             encoder = self._new_encoder(y)
             previous, self._encoder = self._encoder, encoder
             try:
@@ -170,7 +171,7 @@ class Fitting(Parameters):
         return encoder
 
     def _fit(self, X, y, init_params, sample_weight, offset) -> dict[str, Any]:
-        rows = self._rows(X, y, self._encoder, sample_weight, offset)
+        rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
         coef, intercept = problem.initial()
         initial, given = intercept, None
@@ -211,7 +212,7 @@ class Fitting(Parameters):
             If no finite intercept gives the mean of a neuron.
         """
         self._require_classes("initialize_params")
-        with jax.enable_x64(True):
+        with solvers.numerics():
             problem = self._problem(self._rows(X, y, self._encoder))
             coef, intercept = problem.initial()
             if not np.isfinite(intercept).all():
@@ -240,11 +241,11 @@ class Fitting(Parameters):
         encoder = self._encoder
         if self._classifier and encoder.classes_ is None:
             encoder = self._new_encoder(y)
-        with jax.enable_x64(True):
+        with solvers.numerics():
             problem = self._problem(self._rows(X, y, encoder))
             params = self._check_params(init_params, problem.rows.design, problem.n_neurons)
             solver = self._make_solver(problem)
-            state = solver.init(problem.objective(), jnp.asarray(problem.theta(*params)))
+            state = solver.init(problem.objective(whole=True), problem.theta(*params))
             state = _results.keep(state)
         self._solver, self._encoder = solver, encoder
         return state
@@ -288,7 +289,7 @@ class Fitting(Parameters):
                 f"but {type(opt_state).__name__} was given."
             )
         self._require_classes("update")
-        with jax.enable_x64(True):
+        with solvers.numerics():
             new, state, problem, outcome = self._one_step(params, opt_state, X, y)
             if not all(np.isfinite(p).all() for p in new):
                 raise ValueError(
@@ -312,8 +313,8 @@ class Fitting(Parameters):
             theta.astype(np.float32), kept.astype(np.float32)
         ):
             theta = kept
-        point = state.point._replace(theta=jnp.asarray(theta))
-        state = self._solver.resume(problem.objective(), state._replace(point=point))
+        point = state.point._replace(theta=theta)
+        state = self._solver.resume(problem.objective(whole=True), state._replace(point=point))
         residual = np.asarray(state.point.residual)
         return problem.params(state.point.theta), _results.keep(state), problem, residual
 
@@ -322,18 +323,17 @@ class Fitting(Parameters):
 
     def _optimizer_update(self, params, state, X, y):
         self._require_classes("optimizer_update")
-        with jax.enable_x64(True):
+        with solvers.numerics():
             new, state, problem, _ = self._one_step(params, state, X, y)
         return self._user_params(problem.rows.design, *new), state, None
 
     def _optimizer_run(self, params, X, y):
         self._require_classes("optimizer_run")
-        with jax.enable_x64(True):
+        with solvers.numerics():
             problem = self._problem(self._rows(X, y, self._encoder))
-            start = problem.theta(
-                *self._check_params(params, problem.rows.design, problem.n_neurons)
-            )
-            state = solvers.run(self._solver, problem.objective(), jnp.asarray(start))
+            params = self._check_params(params, problem.rows.design, problem.n_neurons)
+            objective = problem.objective(whole=self._solver.stochastic)
+            state = solvers.run(self._solver, objective, problem.theta(*params))
             new = problem.params(state.point.theta)
         return self._user_params(problem.rows.design, *new), _results.keep(state), None
 
@@ -352,12 +352,10 @@ class Fitting(Parameters):
             Negative log-likelihood up to terms without the parameters (Gaussian: mean squared error).
         """
         self._require_classes("compute_loss")
-        with jax.enable_x64(True):
+        with solvers.numerics():
             problem = self._problem(self._rows(X, y, self._encoder))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)
             objective = problem.objective()
-            point = objective.evaluate(
-                jnp.asarray(problem.theta(*params) * _results.lane_mask(problem))
-            )
-            loss = np.asarray(point.loss.sum())
+            point = objective.evaluate(problem.theta(*params) * _results.lane_mask(problem))
+            loss = point.loss.sum()
         return jnp.asarray(loss)

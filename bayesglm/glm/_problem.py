@@ -7,17 +7,21 @@ methods turn them into lanes (see :mod:`bayesglm._objective`) and back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from bayesglm import _design, links, observation_models
-from bayesglm._design import Design
-from bayesglm._objective import Data, Objective, Spec
+from bayesglm._design import Design, Stored
+from bayesglm._objective import Objective, Spec, chunks_of
 from bayesglm._penalty import Penalty
+from bayesglm._shards import Data, Matrix, Shards, cuts, even
 from bayesglm.labels import MISSING
 
+# Rows that the centre of the features is taken from; it only has to be close.
+_CENTRE_ROWS = 2048
 # The value that stands in for a missing response; it is in the support of every family, and has no weight.
 _FILL = 1.0
 
@@ -69,9 +73,15 @@ def check_y(y, population: bool) -> np.ndarray:
 
 
 def check_rows(
-    X, y, *, population, encoder=None, observation_model=None, sample_weight=None, offset=None
-) -> Rows:
+    X, y, *, population, encoder=None, observation_model=None, sample_weight=None, offset=None,
+    stored=False,
+) -> Rows:  # fmt: skip
     """Check features and responses.
+
+    Parameters
+    ----------
+    stored
+        Whether X is left in its file, if it comes from one.
 
     Raises
     ------
@@ -80,7 +90,7 @@ def check_rows(
     ValueError
         If shapes disagree, a response is outside the support, or no row can be used.
     """
-    design = Design.of(X)
+    design = Design.of(X, stored=stored)
     y = check_y(y, population)
     if len(y) != design.n_samples:
         raise ValueError(
@@ -98,13 +108,14 @@ def check_rows(
         y = encoder.encode(y)
         used = y != MISSING
         y = np.where(used, y, 0).astype(np.int32)
-    weight = _check_weight(sample_weight, used.shape).astype(dtype)
+    weight = _check_weight(sample_weight, used.shape).astype(dtype, copy=False)
     if not used.all():
         weight = weight * used
     rows = _design.finite_rows(design.matrix)
     if rows is not None:
         weight = weight * rows[:, None]
-        design = design.with_matrix(np.where(np.isfinite(design.matrix), design.matrix, 0))
+        if isinstance(design.matrix, np.ndarray):
+            design = design.with_matrix(np.where(np.isfinite(design.matrix), design.matrix, 0))
     if not (weight > 0).any():
         raise ValueError(
             "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
@@ -114,7 +125,7 @@ def check_rows(
 
 def _check_weight(sample_weight, shape):
     if sample_weight is None:
-        return np.ones((shape[0], 1))
+        return np.broadcast_to(np.float32(1.0), (shape[0], 1))
     weight = _design.to_numeric(sample_weight, "sample_weight")
     if weight.shape not in (shape[:1], shape):
         raise ValueError(
@@ -209,42 +220,90 @@ class Problem:
         both = np.moveaxis(theta, -1, 0).reshape(theta.shape[-1], *self.outputs)
         return both[:-1] * self.mask, both[-1]
 
-    def objective(self) -> Objective:
-        """Return what the solvers minimise."""
+    def objective(self, whole: bool = False) -> Objective:
+        """Return what the solvers minimise.
+
+        Parameters
+        ----------
+        whole
+            Keep the rows in one piece, as solvers on mini-batches need them.
+        """
         rows, lanes = self.rows, self.n_lanes
-        dtype = rows.design.matrix.dtype
-
-        def last(array):
-            return np.ascontiguousarray(np.moveaxis(array.reshape(len(array), -1), 0, -1), dtype)
-
-        y = last(rows.y).reshape(lanes, -1, len(rows.y))
+        X = rows.design.matrix
         n, row_weight = rows.n, rows.weight
         if self.joint:
             # one lane has one sum of weights: put the difference into the weights
             n, row_weight = n.mean(keepdims=True), row_weight * (n.mean() / np.maximum(n, 1e-300))
-        weight = last(row_weight)
-        weight = weight.reshape((lanes, -1, weight.shape[-1]) if len(weight) > 1 else (1, 1, -1))
-        data = Data(
-            _design.aligned(rows.design.matrix),
-            y,
-            weight,
-            None if rows.offset is None else self._offset_lanes(last),
-            np.asarray(_family_scale(self.observation_model), dtype),
-            n.astype(float),
-            np.mean(np.square(y, dtype=float), axis=(1, 2)),
+        n_chunks = chunks_of(lanes)
+        columns = len(self.mask[0].ravel()) // lanes
+        matrix = Matrix if whole else Matrix.of
+        parts = tuple(
+            partial(self._part, matrix, row_weight, n_chunks, *ends)
+            for ends in self._pieces(whole, X.shape[1] * lanes * columns)
         )
+        if whole or not isinstance(X, Stored):
+            parts = tuple(part() for part in parts)
+        power = np.einsum("nk,nk->k", rows.y, rows.y, dtype=float) / len(X)
+        power = power.reshape(lanes, -1).mean(axis=1)
+        width = lanes + -lanes % n_chunks
+        shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
         family = observation_models.static(self.observation_model)
         spec = Spec(family, self.inverse_link, self.n_classes)
-        arrays = jax.device_put((data, self._lane_penalty(), self.to_lanes(self.mask)))
-        return Objective(spec, *arrays)
+        mask = self.to_lanes(self.mask)
+        return Objective(spec, shards, n.astype(float), power, self._lane_penalty(), mask)
+
+    def _pieces(self, whole: bool, work_per_row: int) -> list[tuple[int, int, int]]:
+        X = self.rows.design.matrix
+        if whole:
+            return [(0, len(X), 0)]
+        if isinstance(X, Stored):
+            return even(len(X), len(X.slices()))
+        return even(len(X), cuts(len(X), work_per_row))
+
+    def centre(self) -> np.ndarray:
+        """Return something close to the mean of the features."""
+        X = self.rows.design.matrix
+        some = [X[rows] for rows in _design.stretches(len(X), _CENTRE_ROWS)]
+        return np.concatenate(some).mean(axis=0, dtype=float)
+
+    def sample(self, n_rows: int) -> Problem:
+        """Return the problem of some of the rows, from all over the data, in memory."""
+        rows = self.rows
+        where = _design.stretches(len(rows.y), n_rows)
+        some = lambda a: None if a is None else np.concatenate([a[w] for w in where])  # noqa: E731
+        design = rows.design.with_matrix(some(rows.design.matrix))
+        return replace(self, rows=Rows(design, *map(some, (rows.y, rows.weight, rows.offset))))
+
+    def _part(self, matrix, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
+        """Return the rows of one shard; those before `new` belong to another one."""
+        rows, lanes = self.rows, self.n_lanes
+        dtype = rows.design.matrix.dtype
+        extra = -lanes % n_chunks  # chunks are of one length
+
+        def last(array):
+            array = np.moveaxis(array[begin:end].reshape(end - begin, -1), 0, -1)
+            return np.ascontiguousarray(array, dtype)
+
+        def full(array):
+            return np.concatenate([array, array[:extra]]) if extra and len(array) > 1 else array
+
+        weight = last(row_weight)
+        weight = weight.reshape((lanes, -1, end - begin) if len(weight) > 1 else (1, 1, -1))
+        if new > begin:
+            weight = weight * (np.arange(begin, end) >= new)
+        offset = None if rows.offset is None else self._offset_lanes(last)
+        data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
+        scale = np.asarray(_family_scale(self.observation_model), dtype)
+        data = (*data, None if offset is None else full(offset), scale)
+        return jax.device_put(Data(matrix(rows.design.matrix[begin:end]), *data))
 
     def _offset_lanes(self, last):
         offset = self.rows.offset
-        if offset[0].size == 1:
-            return offset.reshape(1, 1, -1)
-        classes = () if self.n_classes is None else (self.n_classes,)
-        full = np.broadcast_to(offset, (len(offset), self.n_neurons, *classes))
-        return last(full).reshape(self.n_lanes, -1, len(offset))
+        if offset[0].size > 1:
+            classes = () if self.n_classes is None else (self.n_classes,)
+            offset = np.broadcast_to(offset, (len(offset), self.n_neurons, *classes))
+        offset = last(offset)
+        return offset.reshape(self.n_lanes if len(offset) > 1 else 1, -1, offset.shape[-1])
 
     def _lane_penalty(self) -> Penalty:
         terms = [None if t is None else self.to_lanes(t) for t in self.penalty[:2]]

@@ -9,20 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import observation_models
+from bayesglm import _design, observation_models
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.glm._solve import listed
 from bayesglm.solvers import State
 
 
 def keep(state: State) -> State:
-    """Return a state that may leave the float64 scope: numpy arrays, without the predictors of the rows."""
+    """Return a state that may leave the float64 scope."""
 
     def host(leaf):
         is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return leaf if is_key else np.asarray(leaf)
 
-    state = state._replace(point=state.point._replace(eta=None))
     return jax.tree.map(host, state)
 
 
@@ -56,19 +55,36 @@ def residual_dof(regularizer, problem: Problem, coef, n_samples=None) -> np.ndar
         dof = n - nonzero.sum(axis=(0, 2)) - free
         # the documented shape: a scalar for one neuron without classes
         return dof if len(problem.outputs) else dof[0]
-    rank = regularizer.counted(used, lambda columns: _rank(problem.rows.design.matrix[:, columns]))
+    rank = regularizer.counted(used, lambda columns: _rank(problem.rows.design.matrix, columns))
     return n - free * rank - free
 
 
-def _rank(X) -> int:
-    """Rank of a matrix; from its Gram matrix unless that is close to singular."""
-    if min(X.shape) == 0:
+def _rank(X, columns) -> int:
+    """Rank of some columns of a matrix; from some of the rows if these suffice."""
+    n_features = len(columns)
+    if min(len(X), n_features) == 0:
         return 0
-    gram = X.T.astype(np.float64) @ X
+    some = _design.stretches(len(X), _RANK_ROWS * X.shape[1])
+    gram = _gram(X, columns, some)
+    if not _regular(gram) and len(some) > 1:
+        gram = _gram(X, columns, [slice(a, a + 4096) for a in range(0, len(X), 4096)])
+    if len(X) > n_features and _regular(gram):
+        return n_features
+    return int(np.linalg.matrix_rank(X[:][:, columns]))
+
+
+# Rows for each feature from which the rank of the features is found, unless they are close to singular there.
+_RANK_ROWS = 20
+
+
+def _gram(X, columns, blocks):
+    blocks = (X[rows][:, columns].astype(np.float64, copy=False) for rows in blocks)
+    return sum(block.T @ block for block in blocks)
+
+
+def _regular(gram) -> bool:
     scale = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), 1.0))
-    if X.shape[0] > X.shape[1] and np.linalg.eigvalsh(gram / np.outer(scale, scale))[0] > 1e-9:
-        return X.shape[1]
-    return int(np.linalg.matrix_rank(X))
+    return bool(np.linalg.eigvalsh(gram / np.outer(scale, scale))[0] > 1e-9)
 
 
 def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
@@ -87,8 +103,9 @@ def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
 def _own_scale(problem: Problem, dof, coef, intercept) -> np.ndarray:
     """Ask an observation model of the user's own, with the rows that all neurons have."""
     rows = problem.rows
+    X = rows.design.matrix[:]
     used = (np.broadcast_to(rows.weight, rows.y.shape) > 0).all(axis=1)
-    eta = np.tensordot(rows.design.matrix, np.nan_to_num(coef), 1) + np.nan_to_num(intercept)
+    eta = np.tensordot(X, np.nan_to_num(coef), 1) + np.nan_to_num(intercept)
     y = rows.y if problem.outputs else rows.y[:, 0]
     if rows.offset is not None:
         eta = eta + rows.offset.reshape(len(eta), *rows.offset.shape[1 if eta.ndim > 1 else 2 :])

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import links, solvers
-from bayesglm._objective import Objective
+from bayesglm._objective import Objective, Point
 from bayesglm.glm._problem import Problem
 
 # What one panel of neurons may take: arrays with an entry per row, and matrices with one per pair of features.
 _PANEL_BYTES = 2 << 30
-_ARRAYS_PER_ROW, _MATRICES_PER_LANE = 6, 4
+_ARRAYS_PER_ROW, _MATRICES_PER_LANE = 3, 6
+
+# Rows of the sample that a fit of many more rows starts with, and the distance to which it is fitted (standard errors).
+_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE = 20_000, 50
+_MOST_PILOT_ROWS = 1 << 18
+_PILOT_PAYS = 4
+_PILOT_TOL = 0.1
 
 # Range of the linear predictor beyond which a fit is looked at for a direction without curvature. There
 # is none if less than this share of the initial curvature is left, and a standard deviation of the
@@ -169,20 +174,42 @@ def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
 
 def _solve_panel(problem: Problem, panel, start, solver, outcome: Outcome) -> None:
     some = problem.select(panel)
-    objective = some.objective()
+    objective = some.objective(whole=solver.stochastic)
     theta = start[panel].reshape(some.n_lanes, -1, start.shape[-1])
-    state = solvers.run(solver, objective, jnp.asarray(theta))
-    progress = jax.tree.map(np.asarray, state.progress)
-    per_lane = lambda values: np.repeat(np.asarray(values), len(panel) // some.n_lanes)  # noqa: E731
-    found = np.asarray(state.point.theta).reshape(len(panel), *start.shape[1:])
-    outcome.theta[panel] = _centred(some, found)
-    outcome.residual[panel] = per_lane(state.point.residual)
-    outcome.loss[panel] = per_lane(state.point.loss)
+    pilot = None
+    if not solver.stochastic:
+        theta, pilot = _pilot(some, theta, solver)
+    point, progress, _, iter_num, _ = solvers.run(solver, objective, theta, pilot)
+    per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
+    outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *start.shape[1:]))
+    outcome.residual[panel] = per_lane(point.residual)
+    outcome.loss[panel] = per_lane(point.loss)
     outcome.distance[panel] = per_lane(progress.distance)
     outcome.converged[panel] = per_lane(progress.converged)
-    outcome.separated[panel] = per_lane(_separated(objective, state))
-    outcome.iter_num = max(outcome.iter_num, state.iter_num)
+    outcome.separated[panel] = per_lane(_separated(objective, point))
+    outcome.iter_num = max(outcome.iter_num, iter_num)
     outcome.reached_max_steps |= not progress.done.all()
+
+
+def _pilot(problem: Problem, theta, solver) -> tuple[np.ndarray, Objective | None]:
+    """Return a better start from a sample of the rows, and the objective of these, where there are many rows.
+
+    The optimum of the sample is a few standard errors (of the sample) from that of all rows, and its curvature
+    differs by little: two to four passes over all rows are left.
+    """
+    n_rows, n_features = problem.rows.design.matrix.shape
+    wanted = max(_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE * n_features)
+    wanted = max(wanted, min(n_rows // 16, _MOST_PILOT_ROWS))
+    if n_rows < _PILOT_PAYS * wanted or solver.stepsize is not None:
+        return theta, None
+    pilot = problem.sample(wanted).objective()
+    rough = copy.copy(solver)
+    rough.tol, rough.maxiter = max(solver.tol, _PILOT_TOL), min(solver.maxiter, 50)
+    state = solvers.run(rough, pilot, theta)
+    found = state.progress.converged & np.isfinite(state.point.theta).all(axis=(1, 2))
+    if not found.all():
+        return theta, None
+    return state.point.theta, pilot
 
 
 def _centred(problem: Problem, theta):
@@ -196,30 +223,29 @@ def _centred(problem: Problem, theta):
     return theta - shift
 
 
-def _separated(objective: Objective, state: solvers.State) -> np.ndarray:
+def _separated(objective: Objective, point: Point) -> np.ndarray:
     """Return the lanes whose loss has lost its curvature along a direction: their optimum is at infinity.
 
     Without a penalty, a direction along which the responses can be told apart without error (or a feature that
     is non-zero only where a count is zero) has no finite optimum, while every gradient there looks converged.
     """
-    eta, theta = state.point.eta, state.point.theta
-    none = np.zeros(len(theta), bool)
+    separated = np.zeros(len(point.theta), bool)
     if any(term is not None for term in objective.penalty):
-        return none
+        return separated
     if objective.n_features > min(objective.n_rows, solvers.DENSE_LIMIT):
-        return none
-    suspects = np.asarray(eta.max(axis=(1, 2)) - eta.min(axis=(1, 2))) > _SUSPICIOUS_RANGE
-    if not suspects.any():
-        return none
-    flat = objective.gram(jnp.zeros_like(eta), shared=True, dense=True)
-    flat, now = jax.tree.map(np.asarray, (flat, objective.gram(eta, shared=False, dense=True)))
-    for lane in np.flatnonzero(suspects):
+        return separated
+    suspects = np.flatnonzero(point.reach > _SUSPICIOUS_RANGE)
+    if not len(suspects):
+        return separated
+    flat = objective.gram(np.zeros_like(point.theta), shared=True, dense=True)
+    now = objective.gram(point.theta, shared=False, dense=True)
+    for lane in suspects:
         initial = flat.total[lane].mean()
         shape = flat.centred[lane, 0] / flat.total[lane, 0]
         least = min(_least_curvature(shape, hessian) for hessian in now.centred[lane])
-        n = float(objective.data.n[lane])
-        suspects[lane] = least < min(_NO_CURVATURE * initial, _NO_INFORMATION / n)
-    return suspects
+        limit = min(_NO_CURVATURE * initial, _NO_INFORMATION / float(objective.n[lane]))
+        separated[lane] = least < limit
+    return separated
 
 
 def _least_curvature(shape, hessian) -> float:

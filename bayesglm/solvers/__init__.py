@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from bayesglm.solvers._descent import BFGS, LBFGS, NonlinearCG
 from bayesglm.solvers._metric import DENSE_LIMIT
-from bayesglm.solvers._proximal import GradientDescent, ProximalGradient
-from bayesglm.solvers._run import Solver, State, run
+from bayesglm.solvers._proximal import GradientDescent, Newton, ProximalGradient, ProxNewton
+from bayesglm.solvers._run import Solver, State, numerics, run
 from bayesglm.solvers._svrg import SVRG, ProxSVRG
 from bayesglm.solvers._svrg_theory import batch_size_and_stepsize
 
@@ -22,7 +22,9 @@ __all__ = [
     "LBFGS",
     "SVRG",
     "GradientDescent",
+    "Newton",
     "NonlinearCG",
+    "ProxNewton",
     "ProxSVRG",
     "ProximalGradient",
     "Solver",
@@ -35,12 +37,23 @@ __all__ = [
     "list_available_algorithms",
     "list_available_solvers",
     "make_solver",
+    "numerics",
     "run",
 ]
 
 SOLVERS = {
     kind.__name__: kind
-    for kind in (GradientDescent, ProximalGradient, LBFGS, BFGS, NonlinearCG, SVRG, ProxSVRG)
+    for kind in (
+        GradientDescent,
+        ProximalGradient,
+        LBFGS,
+        BFGS,
+        NonlinearCG,
+        Newton,
+        ProxNewton,
+        SVRG,
+        ProxSVRG,
+    )  # fmt: skip
 }
 BACKEND = "bayesglm"
 

@@ -1,4 +1,4 @@
-"""Smooth minimisation: a direction, a line search on cached predictors, and memory, for all lanes at once.
+"""Smooth minimisation: a direction, a line search, and memory, for all lanes at once.
 
 LBFGS, BFGS and nonlinear conjugate gradients are one skeleton with different direction rules. Each
 starts from the inverse metric (:mod:`bayesglm.solvers._metric`), which makes the number of steps all but
@@ -8,35 +8,25 @@ independent of how the features are scaled and correlated.
 from __future__ import annotations
 
 import abc
-import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from bayesglm._objective import Objective
-from bayesglm.solvers import _metric
+from bayesglm.solvers import _line, _metric
+from bayesglm.solvers._line import Direction, Line
 from bayesglm.solvers._metric import dot, solve, spread
-from bayesglm.solvers._run import PATIENCE, Solver, State, begin, floor_of, judge, refresh_due
-
-
-class Direction(NamedTuple):
-    """A descent direction and the penalty along it."""
-
-    direction: Any  # as theta
-    linear: Any  # (lanes,)
-    quadratic: Any  # (lanes,)
-    decrement: Any  # (lanes,) g' H^-1 g
+from bayesglm.solvers._run import PATIENCE, Solver, State, begin, judge, pick, refresh_due
 
 
 class Memory(NamedTuple):
-    """What a descent solver carries from step to step."""
+    """What a descent solver carries from pass to pass."""
 
     rule: Any
     metric: _metric.Metric
     next: Direction
+    line: Line
 
 
 def penalised(gradient, theta, l2, mask):
@@ -44,7 +34,23 @@ def penalised(gradient, theta, l2, mask):
     coef = gradient[..., :-1]
     if l2 is not None:
         coef = coef + l2 * theta[..., :-1]
-    return jnp.concatenate([coef * mask, gradient[..., -1:]], axis=-1)
+    return np.concatenate([coef * mask, gradient[..., -1:]], axis=-1)
+
+
+def _inverse_of_product(s, y):
+    """One over s'y, and zero for pairs without curvature (rounding, a loss that is not convex there)."""
+    sy = dot(s, y)
+    good = sy > 1e-10 * np.sqrt(dot(s, s) * dot(y, y))
+    return np.where(good, 1.0 / np.where(good, sy, 1.0), 0.0)
+
+
+class Pairs(NamedTuple):
+    """Past steps and changes of the gradient, the latest last, and the scale of the metric."""
+
+    s: Any  # (lanes, memory, columns, features + 1)
+    y: Any  # as s
+    rho: Any  # (lanes, memory)
+    scale: Any  # (lanes,)
 
 
 @dataclass(frozen=True)
@@ -54,41 +60,31 @@ class _LBFGSRule:
     memory_size: int
 
     def start(self, metric, mask, gradient):
-        pairs = jnp.zeros((self.memory_size, *gradient.shape))
-        rho = jnp.zeros((self.memory_size, len(gradient)))
-        return pairs, pairs, rho, jnp.ones(len(gradient))
+        pairs = np.zeros((len(gradient), self.memory_size, *gradient.shape[1:]))
+        return Pairs(pairs, pairs, pairs[:, :, 0, 0], np.ones(len(gradient)))
 
-    def push(self, memory, metric, mask, s, y, reset):
-        old_s, old_y, rho, scale = memory
-        sy = dot(s, y)
-        # Without curvature along s (a finished lane, rounding, a loss that is not convex there) the pair is void.
-        good = sy > 1e-10 * jnp.sqrt(dot(s, s) * dot(y, y))
-        new_rho = jnp.where(good, 1.0 / jnp.where(good, sy, 1.0), 0.0)
+    def push(self, memory, metric, mask, s, y):
+        rho = _inverse_of_product(s, y)
         yhy = dot(y, solve(metric, mask, y))
-        scale = jnp.where(good, sy / jnp.where(yhy > 0, yhy, 1.0), scale)
-        rho = jnp.where(reset, 0.0, jnp.concatenate([rho[1:], new_rho[None]]))
-        s, y = jnp.concatenate([old_s[1:], s[None]]), jnp.concatenate([old_y[1:], y[None]])
-        return s, y, rho, jnp.where(reset, 1.0, scale)
+        known = (rho > 0) & (yhy > 0)
+        scale = np.where(known, 1.0 / np.where(known, rho * yhy, 1.0), memory.scale)
+        latest = lambda old, new: np.concatenate([old[:, 1:], new[:, None]], 1)  # noqa: E731
+        return Pairs(latest(memory.s, s), latest(memory.y, y), latest(memory.rho, rho), scale)
 
     def rescale(self, memory):
         """Return the memory for another metric: the pairs hold, the scale of the metric does not."""
-        return (*memory[:3], jnp.ones_like(memory[3]))
+        return memory._replace(scale=np.ones_like(memory.scale))
 
     def direction(self, memory, metric, mask, gradient):
-        s, y, rho, scale = memory
-
-        def back(q, pair):
-            s, y, rho = pair
-            alpha = rho * dot(s, q)
-            return q - spread(alpha) * y, alpha
-
-        def forth(r, pair):
-            s, y, rho, alpha = pair
-            return r + spread(alpha - rho * dot(y, r)) * s, None
-
-        q, alpha = jax.lax.scan(back, gradient, (s, y, rho), reverse=True)
-        r = spread(scale) * solve(metric, mask, q)
-        r, _ = jax.lax.scan(forth, r, (s, y, rho, alpha))
+        known = np.flatnonzero(memory.rho.any(axis=0))
+        q, alphas = gradient, {}
+        for i in known[::-1]:
+            alphas[i] = memory.rho[:, i] * dot(memory.s[:, i], q)
+            q = q - spread(alphas[i]) * memory.y[:, i]
+        r = spread(memory.scale) * solve(metric, mask, q)
+        for i in known:
+            beta = memory.rho[:, i] * dot(memory.y[:, i], r)
+            r = r + spread(alphas[i] - beta) * memory.s[:, i]
         return -r
 
 
@@ -97,30 +93,24 @@ class _BFGSRule:
     """Dense inverse Hessian; Nocedal, Wright (2006), section 6.1, doi:10.1007/978-0-387-40065-5."""
 
     def start(self, metric, mask, gradient):
-        lanes, *shape = gradient.shape
-        size = gradient[0].size
-        basis = jnp.eye(size).reshape(size, 1, *shape)
-        columns = jax.vmap(lambda e: solve(metric, mask, jnp.broadcast_to(e, gradient.shape)))(
-            basis
-        )
-        return jnp.moveaxis(columns.reshape(size, lanes, size), 0, 2)
+        shape = gradient.shape
+        columns = [
+            solve(metric, mask, np.broadcast_to(e, shape))
+            for e in np.eye(gradient[0].size).reshape(-1, *shape[1:])
+        ]
+        return np.stack(columns, axis=-1).reshape(len(gradient), gradient[0].size, -1)
 
-    def push(self, inverse, metric, mask, s, y, reset):
-        fresh = self.start(metric, mask, s)
+    def push(self, inverse, metric, mask, s, y):
+        rho = _inverse_of_product(s, y)[:, None, None]
         s, y = s.reshape(len(s), -1), y.reshape(len(y), -1)
-        sy = jnp.sum(s * y, -1)
-        good = sy > 1e-10 * jnp.sqrt(jnp.sum(s * s, -1) * jnp.sum(y * y, -1))
-        rho = jnp.where(good, 1.0 / jnp.where(good, sy, 1.0), 0.0)[:, None, None]
-        hy = jnp.einsum("lij,lj->li", inverse, y)
-        yhy = jnp.sum(y * hy, -1)[:, None, None]
+        hy = _metric.times(inverse, y)
+        yhy = np.sum(y * hy, -1)[:, None, None]
         cross = s[:, :, None] * hy[:, None, :]
         outer = s[:, :, None] * s[:, None, :]
-        updated = inverse - rho * (cross + jnp.swapaxes(cross, 1, 2)) + (rho + rho**2 * yhy) * outer
-        return jnp.where(reset[:, None, None], fresh, updated)
+        return inverse - rho * (cross + np.swapaxes(cross, 1, 2)) + (rho + rho**2 * yhy) * outer
 
     def direction(self, inverse, metric, mask, gradient):
-        flat = gradient.reshape(len(gradient), -1)
-        return -jnp.einsum("lij,lj->li", inverse, flat).reshape(gradient.shape)
+        return -_metric.times(inverse, gradient.reshape(len(gradient), -1)).reshape(gradient.shape)
 
 
 @dataclass(frozen=True)
@@ -128,81 +118,47 @@ class _ConjugateRule:
     """Preconditioned Polak-Ribiere directions with restart; Nocedal, Wright (2006), section 5.2."""
 
     def start(self, metric, mask, gradient):
-        zero = jnp.zeros_like(gradient)
-        return zero, zero, jnp.zeros(len(gradient))
+        zero = np.zeros_like(gradient)
+        return zero, zero
 
-    def push(self, memory, metric, mask, s, y, reset):
+    def push(self, memory, metric, mask, s, y):
         # The gradient itself is known when the direction is asked for; the change of it suffices here.
-        moved = dot(s, s) > 0
-        keep = (moved & ~reset).astype(s.dtype)
-        return s, y, keep
+        return s, y
 
     def rescale(self, memory):
         """Return the memory for another metric."""
         return memory
 
     def direction(self, memory, metric, mask, gradient):
-        s, y, keep = memory
+        s, y = memory
         z = solve(metric, mask, gradient)
         # s is the last direction up to its length, which cancels against the slope y' s in this form of beta
         sy = dot(s, y)
-        beta = dot(z, y) / jnp.where(sy > 0, sy, 1.0)
-        step = -z + spread(keep * (sy > 0) * beta) * s
-        downhill = dot(step, gradient) < 0
-        return jnp.where(spread(downhill), step, -z)
+        beta = np.where(sy > 0, dot(z, y) / np.where(sy > 0, sy, 1.0), 0.0)
+        step = -z + spread(beta) * s
+        return np.where(spread(dot(step, gradient) < 0), step, -z)
 
 
-@partial(jax.jit, static_argnames="rule")
-def _start(rule, metric, l2, mask, point):
-    """Memory, first direction and progress at the point where a run begins."""
-    total = penalised(point.gradient, point.theta, l2, mask)
-    memory = rule.start(metric, mask, total)
-    ahead = _direction(rule, memory, metric, l2, mask, point.theta, total)
-    return Memory(memory, metric, ahead), begin(_distance(point, ahead))
-
-
-@partial(jax.jit, static_argnames="rule")
-def _resume(rule, memory, l2, mask, point):
-    """Memory and progress at a point on new rows."""
-    total = penalised(point.gradient, point.theta, l2, mask)
-    ahead = _direction(rule, memory.rule, memory.metric, l2, mask, point.theta, total)
-    return memory._replace(next=ahead), begin(_distance(point, ahead))
-
-
-@partial(jax.jit, static_argnames="rule")
-def _advance(rule, memory, l2, mask, old, new, length, progress, tol, floor):
-    """Take in the last step, from `old` to `new`, and prepare the next one."""
-    before = penalised(old.gradient, old.theta, l2, mask)
-    after = penalised(new.gradient, new.theta, l2, mask)
-    stuck = length == 0
-    learned = rule.push(
-        memory.rule, memory.metric, mask, new.theta - old.theta, after - before, stuck
-    )
-    ahead = _direction(rule, learned, memory.metric, l2, mask, new.theta, after)
-    progress = judge(progress, _distance(new, ahead), ~stuck, tol, floor, PATIENCE)
-    idle = spread(jnp.where(progress.done, 0.0, 1.0))
-    return Memory(
-        learned, memory.metric, ahead._replace(direction=ahead.direction * idle)
-    ), progress
-
-
-def _distance(point, ahead):
-    return point.unit * jnp.sqrt(jnp.maximum(ahead.decrement, 0.0))
-
-
-def _direction(rule, memory, metric, l2, mask, theta, gradient):
+def _direction(rule, memory, metric, objective: Objective, point) -> Direction:
+    l2, mask, theta = objective.penalty.l2, objective.mask, point.theta
+    gradient = penalised(point.gradient, theta, l2, mask)
     step = rule.direction(memory, metric, mask, gradient)
     decrement = -dot(gradient, step)
     # Never uphill, whatever the memory holds.
-    plain = -solve(metric, mask, gradient)
-    use_plain = ~(decrement > 0) | ~jnp.isfinite(decrement)
-    step = jnp.where(spread(use_plain), plain, step)
-    decrement = jnp.where(use_plain, -dot(gradient, plain), decrement)
-    zero = jnp.zeros(len(gradient))
+    use_plain = ~(decrement > 0) | ~np.isfinite(decrement)
+    if use_plain.any():
+        plain = -solve(metric, mask, gradient)
+        step = np.where(spread(use_plain), plain, step)
+        decrement = np.where(use_plain, -dot(gradient, plain), decrement)
+    zero = np.zeros(len(gradient))
     if l2 is None:
         return Direction(step, zero, zero, decrement)
     coef, d = theta[..., :-1], step[..., :-1]
     return Direction(step, dot(l2 * coef, d), dot(l2 * d, d), decrement)
+
+
+def _distance(point, ahead):
+    return point.unit * np.sqrt(np.maximum(ahead.decrement, 0.0))
 
 
 class Descent(Solver):
@@ -213,7 +169,7 @@ class Descent(Solver):
     tol
         A lane stops at this estimated distance from its optimum, in standard errors of its coefficients.
     maxiter
-        Largest number of steps.
+        Largest number of passes over the rows.
     stepsize
         A fixed step along each direction instead of a line search.
     """
@@ -226,41 +182,69 @@ class Descent(Solver):
     def rule(self):
         """The hashable rule that gives directions."""
 
-    def init(self, objective: Objective, theta) -> State:
-        """Return the state at the parameters `theta`."""
+    def init(self, objective: Objective, theta, pilot: Objective | None = None) -> State:
+        """Return the state at the parameters `theta`; see :meth:`Solver.init`."""
         point = objective.evaluate(theta)
-        metric = _metric.metric_at(objective, point.eta, shared=True)
-        memory, progress = _start(self.rule, metric, objective.penalty.l2, objective.mask, point)
-        return State(point, progress, memory, 0)
+        metric = _metric.first_metric(objective, theta, pilot)
+        gradient = penalised(point.gradient, theta, objective.penalty.l2, objective.mask)
+        memory = self.rule.start(metric, objective.mask, gradient)
+        return self._begin(objective, point, Memory(memory, metric, None, None), 0)
+
+    def _begin(self, objective, point, memory, iter_num) -> State:
+        """Return the state at a point, with the memory of earlier ones."""
+        ahead = _direction(self.rule, memory.rule, memory.metric, objective, point)
+        memory = memory._replace(next=ahead, line=self._line(point, ahead, memory.metric))
+        return State(point, begin(_distance(point, ahead)), memory, iter_num)
+
+    def _line(self, point, ahead, metric) -> Line:
+        if self.stepsize is not None:
+            return _line.first_line(point, ahead, float(self.stepsize))
+        if self.unit_steps:
+            return _line.first_line(point, ahead)
+        model = _metric.curvature(metric, ahead.direction)
+        first = np.where(model > 0, ahead.decrement / np.where(model > 0, model, 1.0), 1.0)
+        return _line.first_line(point, ahead, first)
 
     def step(self, objective: Objective, state: State) -> State:
-        """Take one step with every lane that is not done."""
+        """Take one pass over the rows: a trial step in every lane that is not done."""
         point, progress, memory, iter_num, refreshed = state
-        first = 1.0 if self.unit_steps and iter_num > 0 else math.nan
-        first = first if self.stepsize is None else -float(self.stepsize)
-        new, step = objective.search(
-            point, *memory.next[:3], first=first, longest=math.inf, slack=0.0, exact=True
+        ahead, metric, mask = memory.next, memory.metric, objective.mask
+        trial, good, failed, line = _line.attempt(
+            objective, point, ahead, memory.line, left=self.slope_left
         )
-        if self.uses_metric and refresh_due(state):
-            metric = _metric.metric_at(objective, new.eta, shared=False)
-            memory = memory._replace(metric=metric, rule=self.rule.rescale(memory.rule))
-            refreshed = iter_num
-        memory, progress = _advance(
-            self.rule, memory, objective.penalty.l2, objective.mask, point, new, step.length, progress,
-            self.tol, floor_of(objective),
-        )  # fmt: skip
+        if self.stepsize is not None:
+            good, failed = _line.all_of(good)
+        good, failed = good & ~progress.done, failed & ~progress.done
+        new = pick(good, trial, point)
+        s = trial.theta - point.theta
+        before, after = (
+            penalised(p.gradient, p.theta, objective.penalty.l2, mask) for p in (point, trial)
+        )
+        rule = pick(good, self.rule.push(memory.rule, metric, mask, s, after - before), memory.rule)
+        if failed.any():
+            rule = pick(failed, self.rule.start(metric, mask, after), rule)
+        if self.uses_metric and refresh_due(state, _metric.is_few(new.theta)):
+            metric, refreshed = _metric.metric_at(objective, new.theta, shared=False), iter_num
+            rule = self.rule.rescale(rule)
+        fresh = good | failed
+        if fresh.any():
+            ahead = pick(fresh, _direction(self.rule, rule, metric, objective, new), ahead)
+            line = pick(fresh, self._line(new, ahead, metric), line)
+        progress = judge(
+            progress, _distance(new, ahead), good, failed, self.tol, objective, PATIENCE
+        )
+        memory = Memory(rule, metric, ahead, line)
         return State(new, progress, memory, iter_num + 1, refreshed)
 
     def resume(self, objective: Objective, state: State) -> State:
         """Return the state after one step on other rows, with the memory of the earlier ones."""
         point = objective.evaluate(state.point.theta)
-        memory, progress = _resume(
-            self.rule, state.memory, objective.penalty.l2, objective.mask, point
-        )
-        return self.step(objective, state._replace(point=point, memory=memory, progress=progress))
+        return self.step(objective, self._begin(objective, point, state.memory, state.iter_num))
 
     #: Whether a step of length one is a good first trial once the memory holds something.
     unit_steps = True
+    #: Share of the slope that a search may leave.
+    slope_left = 0.7
     #: Whether directions go on to depend on the metric after the first.
     uses_metric = True
 
@@ -316,6 +300,7 @@ class NonlinearCG(Descent):
     """
 
     unit_steps = False
+    slope_left = 0.2
 
     def __init__(self, tol=1e-6, maxiter=10000, stepsize=None):
         super().__init__(tol, maxiter, stepsize)

@@ -6,18 +6,18 @@ express a gradient as a distance from the optimum.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
 from bayesglm._objective import Gram, Objective
 from bayesglm.solvers._shift import Shift, by_class, classes_of, shift_of, split
 
 # Above this number of features a matrix per lane no longer pays, and its diagonal is used instead.
 DENSE_LIMIT = 1024
+
+# Up to this number of columns (neurons times classes), a matrix of its own for each costs little more than one for all.
+_FEW_COLUMNS = 8
 
 
 class Metric(NamedTuple):
@@ -43,40 +43,38 @@ class Metric(NamedTuple):
         return self.hessian.ndim == self.scale.ndim + 1
 
 
-@partial(jax.jit, static_argnames=("n_classes", "invariant"))
 def _build(gram: Gram, l2, mask, jitter, n_classes, invariant: bool) -> Metric:
     mean, total, centred = gram
     # The Hessian of a softmax is larger than its diagonal blocks on the zero-sum subspace; exact for two classes.
     factor = 1.0 if n_classes is None else n_classes / (n_classes - 1.0)
     dense = centred.ndim == 4
     shape = mean.shape
-    mask = jnp.broadcast_to(mask, shape)
-    l2 = jnp.zeros(shape) if l2 is None else jnp.broadcast_to(l2, shape)
+    mask = np.broadcast_to(mask, shape)
+    l2 = np.zeros(shape) if l2 is None else np.broadcast_to(l2, shape)
     shift = shift_of(l2, mask, n_classes) if invariant else None
-    total = factor * jnp.maximum(total, jnp.finfo(total.dtype).tiny)
-    moments = jnp.diagonal(centred, axis1=-2, axis2=-1) if dense else centred
+    total = factor * np.maximum(total, np.finfo(total.dtype).tiny)
+    moments = np.diagonal(centred, axis1=-2, axis2=-1) if dense else centred
     # A column without spread (or masked) has no say of its own; any positive number serves.
     spread = moments > 1e-14 * (moments + (total[..., None] / factor) * mean**2)
-    diagonal = jnp.where(mask & spread, factor * moments, 0.0) + l2
-    diagonal = jnp.where(diagonal > 0, diagonal, 1.0)
-    scale = jnp.sqrt(diagonal)
+    use = mask & spread
+    diagonal = np.where(use, factor * moments, 0.0) + l2
+    diagonal = np.where(diagonal > 0, diagonal, 1.0)
+    scale = np.sqrt(diagonal)
     if not dense:
         return Metric(mean * mask, total, diagonal, None, scale, shift)
-    use = mask & spread
-    off = factor * centred * (use[..., :, None] & use[..., None, :])
-    eye = jnp.eye(shape[-1], dtype=bool)
-    hessian = jnp.where(eye, diagonal[..., None], off)
+    hessian = factor * centred * (use[..., :, None] & use[..., None, :])
+    _set_diagonal(hessian, diagonal)
     unit = hessian / (scale[..., :, None] * scale[..., None, :])
     # The damping bounds steps along directions that the data do not determine.
-    cholesky = jnp.linalg.cholesky(unit + jitter * jnp.eye(shape[-1]))
-    # A small explicit inverse is one product per use, many times faster here than two triangular solves.
-    root = lax.linalg.triangular_solve(cholesky, jnp.broadcast_to(jnp.eye(shape[-1]), unit.shape),
-                                       left_side=True, lower=True)  # fmt: skip
-    inverse = jnp.einsum("...ki,...kj->...ij", root, root)
-    return Metric(mean * mask, total, hessian, inverse, scale, shift)
+    _set_diagonal(unit, 1.0 + jitter)
+    return Metric(mean * mask, total, hessian, np.linalg.inv(unit), scale, shift)
 
 
-@partial(jax.jit, static_argnames="n_classes")
+def _set_diagonal(matrices, values):
+    size = matrices.shape[-1]
+    matrices.reshape(*matrices.shape[:-2], size * size)[..., :: size + 1] = values
+
+
 def _build_joint(gram: Gram, l2, mask, n_classes: int) -> Metric:
     """Metric that is flat along shifts, as penalties with kinks need it.
 
@@ -85,31 +83,31 @@ def _build_joint(gram: Gram, l2, mask, n_classes: int) -> Metric:
     mean, total, centred = (by_class(term, n_classes) for term in gram)
     lanes, responses, _, features = mean.shape
     factor = n_classes / (n_classes - 1.0)
-    total = factor * jnp.maximum(total, jnp.finfo(total.dtype).tiny)
-    mask = by_class(jnp.broadcast_to(mask, gram.mean.shape), n_classes)
+    total = factor * np.maximum(total, np.finfo(total.dtype).tiny)
+    mask = by_class(np.broadcast_to(mask, gram.mean.shape), n_classes)
     # About one mean for all classes, so that a shift does not change what is left of the predictor.
     middle = (total[..., None] * mean).sum(2, keepdims=True) / total.sum(2)[..., None, None]
     off = mean - middle
     centred = factor * centred + total[..., None, None] * off[..., :, None] * off[..., None, :]
-    moments = jnp.diagonal(centred, axis1=-2, axis2=-1)
+    moments = np.diagonal(centred, axis1=-2, axis2=-1)
     use = mask & (moments > 1e-14 * (moments + total[..., None] * middle**2))
-    centred = jnp.where(use[..., :, None] & use[..., None, :], centred, 0.0)
+    centred = np.where(use[..., :, None] & use[..., None, :], centred, 0.0)
     free = mask.all(2).astype(mean.dtype)  # (lanes, responses, features)
     left, right = (free / n_classes)[..., :, None], (free / n_classes)[..., None, :]
-    own = jnp.einsum("lrkij,km->lrkimj", centred, jnp.eye(n_classes))
+    own = np.einsum("lrkij,km->lrkimj", centred, np.eye(n_classes))
     rows = (centred * right[:, :, None])[:, :, :, :, None, :]
-    columns = jnp.moveaxis(centred * left[:, :, None], 2, 3)[:, :, None]
+    columns = np.moveaxis(centred * left[:, :, None], 2, 3)[:, :, None]
     both = (centred.sum(2) * left * right)[:, :, None, :, None, :]
     size = n_classes * features
     shape = (lanes, responses, size)
     hessian = (own - rows - columns + both).reshape(*shape, size)
-    l2 = jnp.zeros(shape) if l2 is None else jnp.broadcast_to(l2, gram.mean.shape).reshape(shape)
-    diagonal = jnp.diagonal(hessian, axis1=-2, axis2=-1) + l2
-    diagonal = jnp.where(diagonal > 0, diagonal, 1.0)
-    hessian = jnp.where(jnp.eye(size, dtype=bool), diagonal[..., None], hessian)
-    mean = jnp.broadcast_to(middle, mask.shape).reshape(gram.mean.shape)
+    l2 = np.zeros(shape) if l2 is None else np.broadcast_to(l2, gram.mean.shape).reshape(shape)
+    diagonal = np.diagonal(hessian, axis1=-2, axis2=-1) + l2
+    diagonal = np.where(diagonal > 0, diagonal, 1.0)
+    _set_diagonal(hessian, diagonal)
+    mean = np.broadcast_to(middle, mask.shape).reshape(gram.mean.shape)
     mask = mask.reshape(gram.mean.shape)
-    return Metric(mean * mask, total.reshape(gram.total.shape), hessian, None, jnp.sqrt(diagonal))
+    return Metric(mean * mask, total.reshape(gram.total.shape), hessian, None, np.sqrt(diagonal))
 
 
 def build(objective: Objective, gram: Gram) -> Metric:
@@ -123,14 +121,35 @@ def build(objective: Objective, gram: Gram) -> Metric:
     return _build(*terms, jitter, objective.spec.n_classes, n_classes is not None)
 
 
-def metric_at(objective: Objective, eta, shared: bool, dense: bool | None = None) -> Metric:
-    """Return the metric of the curvature at a linear predictor.
+def metric_at(objective: Objective, theta, shared: bool, dense: bool | None = None) -> Metric:
+    """Return the metric of the curvature at some parameters.
 
     Dense by default where the Hessian is small enough and can have full rank.
     """
     if dense is None:
         dense = objective.n_features <= min(DENSE_LIMIT, objective.n_rows)
-    return build(objective, objective.gram(eta, shared, dense))
+    return build(objective, objective.gram(theta, shared, dense))
+
+
+def is_few(theta) -> bool:
+    """Return whether a matrix for each column of coefficients is no great cost."""
+    return len(theta) * theta.shape[1] <= _FEW_COLUMNS
+
+
+def first_metric(objective: Objective, theta, pilot: Objective | None, dense=None) -> Metric:
+    """Return the metric at the start of a run.
+
+    Parameters
+    ----------
+    pilot
+        Objective of some of the rows, whose optimum `theta` is; the curvature there serves for all rows.
+    """
+    few = is_few(theta)
+    if pilot is None:
+        return metric_at(objective, theta, not few, dense)
+    if dense is None:
+        dense = pilot.n_features <= min(DENSE_LIMIT, pilot.n_rows)
+    return build(objective, pilot.gram(theta, not few, dense))
 
 
 def solve(metric: Metric, mask, gradient):
@@ -150,24 +169,33 @@ def _solve_columns(metric: Metric, mask, gradient):
     if metric.inverse is None:
         coef = g / metric.hessian
     else:
-        coef = (
-            jnp.einsum("...ij,...j->...i", metric.inverse, g / metric.scale) / metric.scale * mask
-        )
-    intercept = g_0 / metric.total - jnp.sum(metric.mean * coef, axis=-1)
-    return jnp.concatenate([coef, intercept[..., None]], axis=-1)
+        coef = times(metric.inverse, g / metric.scale) / metric.scale * mask
+    intercept = g_0 / metric.total - np.sum(metric.mean * coef, axis=-1)
+    return np.concatenate([coef, intercept[..., None]], axis=-1)
+
+
+def times(matrix, vector):
+    """Return the product of matrices and vectors."""
+    return np.matmul(matrix, vector[..., None])[..., 0]
 
 
 def multiply(metric: Metric, coef):
     """Return the coefficient block of the metric times `coef`."""
     if not metric.dense:
         return metric.hessian * coef
-    blocks = coef.reshape(metric.scale.shape)
-    return jnp.einsum("...ij,...j->...i", metric.hessian, blocks).reshape(coef.shape)
+    return times(metric.hessian, coef.reshape(metric.scale.shape)).reshape(coef.shape)
+
+
+def curvature(metric: Metric, direction):
+    """Return the curvature of each lane along a direction (lanes, columns, features + 1)."""
+    coef, d_0 = direction[..., :-1], direction[..., -1]
+    centred = d_0 + np.sum(metric.mean * coef, -1)
+    return dot(coef, multiply(metric, coef)) + np.sum(metric.total * centred**2, -1)
 
 
 def dot(a, b):
     """Inner product per lane of arrays (lanes, columns, parameters)."""
-    return jnp.einsum("...cp,...cp->...", a, b)
+    return np.einsum("...cp,...cp->...", a, b)
 
 
 def spread(lane_values):

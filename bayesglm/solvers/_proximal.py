@@ -14,35 +14,48 @@ doi:10.1109/TSP.2009.2016892.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayesglm._objective import Objective
 from bayesglm._penalty import Penalty
-from bayesglm.solvers import _metric
-from bayesglm.solvers._metric import dot, multiply, spread
-from bayesglm.solvers._run import LONG_PATIENCE, PATIENCE, Solver, State, begin, floor_of, judge
-from bayesglm.solvers._subproblem import Subproblem, distance_of, shifted, subproblem, values_of
+from bayesglm.solvers import _line, _metric
+from bayesglm.solvers._line import Direction, Line
+from bayesglm.solvers._metric import dot
+from bayesglm.solvers._run import (
+    LONG_PATIENCE,
+    PATIENCE,
+    Solver,
+    State,
+    begin,
+    judge,
+    pick,
+)
+from bayesglm.solvers._subproblem import distance_of, shifted, subproblem, values_of
 
+# Share of the distance left by a step, from which on a new metric pays.
+_SLOW = 0.2
 # Values of the last steps that a non-monotone search may return to.
 _HISTORY = 8
 
 
 class Memory(NamedTuple):
-    """What a proximal solver carries from step to step."""
+    """What a proximal solver carries from pass to pass."""
 
     metric: _metric.Metric
     scale: Any  # (lanes,) of the metric
-    values: Any  # (history, lanes) last objectives
-    slack: Any  # (lanes,) how far the objective may rise
-    zero: Any  # (lanes,)
-    next: Subproblem
+    values: Any  # (lanes, history) last objectives
+    next: Direction
+    line: Line
     # Dense metric that measures the distance where steps use another one.
     ruler: _metric.Metric | None
+
+    @property
+    def slack(self):
+        """How far the objective may rise, (lanes,)."""
+        return self.values.max(axis=1) - self.values[:, -1]
 
 
 class ProximalGradient(Solver):
@@ -57,7 +70,7 @@ class ProximalGradient(Solver):
     tol
         A lane stops at this estimated distance from its optimum, in standard errors of its coefficients.
     maxiter
-        Largest number of steps.
+        Largest number of passes over the rows.
     stepsize
         A fixed step in the Euclidean metric (the classical method) instead of metric and line search.
     acceleration
@@ -77,94 +90,141 @@ class ProximalGradient(Solver):
         self.tol, self.maxiter = tol, maxiter
         self.stepsize, self.acceleration = stepsize, acceleration
 
-    def init(self, objective: Objective, theta) -> State:
-        """Return the state at the parameters `theta`."""
+    def init(self, objective: Objective, theta, pilot: Objective | None = None) -> State:
+        """Return the state at the parameters `theta`; see :meth:`Solver.init`."""
         point = objective.evaluate(theta)
-        metric = self._metric(objective, point.eta, shared=True)
-        values, zero = _history(objective.penalty, point)
-        ruler = None if metric.dense else self._ruler(objective, point)
-        memory = Memory(metric, jnp.ones_like(zero), values, zero, zero, None, ruler)
-        return self._begin(objective, point, memory, 0)
+        if self.newton or self._classical:
+            metric = self._metric(objective, theta, shared=False)
+        else:
+            dense = False if self.diagonal_only else None
+            metric = _metric.first_metric(objective, theta, pilot, dense)
+        ruler = None if metric.dense else self._ruler(objective, theta, pilot)
+        memory = Memory(metric, np.ones(len(theta)), None, None, None, ruler)
+        # The curvature at the optimum of a sample serves longer than that at zero coefficients.
+        return self._begin(objective, point, memory, 0)._replace(refreshed=int(pilot is not None))
 
     def step(self, objective: Objective, state: State) -> State:
-        """Take one step with every lane that is not done."""
-        point, progress, memory, iter_num, _ = state
-        dense = memory.metric.dense
+        """Take one pass over the rows: a trial step in every lane that is not done."""
+        point, progress, memory, iter_num, refreshed = state
+        dense, ahead = memory.metric.dense, memory.next
         # Beyond length 1 the penalty is no longer bounded by the line.
-        ahead = memory.next
-        new, step = objective.search(
-            point, ahead.direction, ahead.bound, memory.zero, first=1.0 if self.stepsize is None else -1.0,
-            longest=1.0, slack=0.0 if dense else memory.slack, exact=dense,
+        trial, good, failed, line = _line.attempt(
+            objective, point, ahead, memory.line, slack=0.0 if dense else memory.slack,
+            left=0.7 if dense else np.inf, longest=np.inf if objective.penalty.smooth else 1.0,
         )  # fmt: skip
-        if self.stepsize is None:
-            new = new._replace(theta=shifted(objective, new.theta))
-        follow = self.acceleration and self.stepsize is None
-        memory = _follow(memory, objective.penalty, new, ahead.direction, step, follow)
-        if dense and self._slow(progress, iter_num):
-            metric = self._metric(objective, new.eta, shared=False)
-            memory = memory._replace(metric=metric, scale=jnp.ones_like(memory.scale))
-        ahead = self._solve(objective, memory, new, progress.distance)
+        if self.stepsize is not None:
+            good, failed = _line.all_of(good)
+        if not self._classical:
+            trial = trial._replace(theta=shifted(objective, trial.theta))
+        good, failed = good & ~progress.done, failed & ~progress.done
+        new = pick(good, trial, point)
+        memory = self._follow(memory, objective.penalty, point, new, good)
+        if self.newton or (dense and self._slow(state)):
+            metric, refreshed = self._metric(objective, new.theta, shared=False), iter_num
+            memory = memory._replace(metric=metric, scale=np.ones_like(memory.scale))
+        fresh = good | failed
+        ahead = self._solve(objective, memory, new, progress.distance, fresh, ahead)
+        line = pick(fresh, self._line(new, ahead), line)
         patience = PATIENCE if dense else LONG_PATIENCE
-        promised = self._promised(objective, memory, new, ahead)
-        progress, ahead = _judge(
-            progress, new, ahead, promised, step.length, self.tol, floor_of(objective), patience
-        )
-        return State(new, progress, memory._replace(next=ahead), iter_num + 1)
+        distance = distance_of(new, self._promised(objective, memory, new, ahead))
+        progress = judge(progress, distance, good, failed, self.tol, objective, patience)
+        memory = memory._replace(next=ahead, line=line)
+        return State(new, progress, memory, iter_num + 1, refreshed)
 
     def resume(self, objective: Objective, state: State) -> State:
         """Return the state after one step on other rows, with the metric of the earlier ones."""
         point = objective.evaluate(state.point.theta)
-        values, zero = _history(objective.penalty, point)
-        memory = state.memory._replace(values=values, slack=zero)
-        return self.step(objective, self._begin(objective, point, memory, state.iter_num))
+        return self.step(objective, self._begin(objective, point, state.memory, state.iter_num))
 
     def _begin(self, objective, point, memory, iter_num) -> State:
-        ahead = self._solve(objective, memory, point, jnp.inf)
-        progress = _begin(point, self._promised(objective, memory, point, ahead))
-        return State(point, progress, memory._replace(next=ahead), iter_num)
+        value = point.loss + values_of(objective.penalty, point.theta[..., :-1])
+        values = np.full((len(value), _HISTORY), -np.inf)
+        values[:, -1] = value
+        every = np.ones(len(value), bool)
+        ahead = self._solve(objective, memory, point, np.full(len(value), np.inf), every, None)
+        memory = memory._replace(values=values, next=ahead, line=self._line(point, ahead))
+        distance = distance_of(point, self._promised(objective, memory, point, ahead))
+        return State(point, begin(distance), memory, iter_num)
+
+    @property
+    def _classical(self) -> bool:
+        """Whether steps are those of a fixed Euclidean metric."""
+        return self.stepsize is not None and not self.newton
+
+    def _line(self, point, ahead) -> Line:
+        fixed = self.stepsize is not None and self.newton
+        return _line.first_line(point, ahead, float(self.stepsize) if fixed else 1.0)
+
+    def _follow(self, memory: Memory, penalty: Penalty, old, new, good) -> Memory:
+        """Take in a step: the scale of the metric along it, and the history of objectives."""
+        value = new.loss + values_of(penalty, new.theta[..., :-1])
+        values = np.concatenate([memory.values[:, 1:], value[:, None]], axis=1)
+        memory = memory._replace(values=pick(good, values, memory.values))
+        if not self.acceleration or self._classical:
+            return memory
+        step = new.theta - old.theta
+        model = _metric.curvature(memory.metric, step)
+        met = dot(step, new.gradient - old.gradient)
+        if penalty.l2 is not None:
+            met = met + dot(penalty.l2 * step[..., :-1], step[..., :-1])
+        known = good & (model > 0)
+        ratio = np.clip(met / np.where(known, model, 1.0), 1e-3, 1e3)
+        return memory._replace(scale=np.where(known, ratio, memory.scale))
 
     def _promised(self, objective, memory, point, ahead):
         """Twice the decrease to the optimum, (lanes,), by the best metric at hand."""
         if memory.ruler is None:
             return ahead.decrement
-        return subproblem(
-            memory.ruler,
-            jnp.ones_like(memory.scale),
-            objective.penalty,
-            objective.mask,
-            point,
-            0.0,
-            self.tol,
-        ).decrement
+        one = np.ones_like(memory.scale)
+        penalty, mask = objective.penalty, objective.mask
+        return subproblem(memory.ruler, one, penalty, mask, point, 0.0, self.tol).decrement
 
     @staticmethod
-    def _ruler(objective, point):
-        ruler = _metric.metric_at(objective, point.eta, shared=True)
+    def _ruler(objective, theta, pilot):
+        ruler = _metric.first_metric(objective, theta, pilot)
         return ruler if ruler.dense else None
 
-    def _metric(self, objective, eta, shared):
-        if self.stepsize is not None:
-            return _euclidean(objective, eta.shape[:2], self.stepsize, self.proximal)
-        return _metric.metric_at(
-            objective, eta, shared, dense=False if self.diagonal_only else None
-        )
+    def _metric(self, objective, theta, shared):
+        if self._classical:
+            return _euclidean(objective, theta.shape[:2], self.stepsize, self.proximal)
+        dense = False if self.diagonal_only else None
+        return _metric.metric_at(objective, theta, shared, dense)
 
-    def _solve(self, objective, memory, point, distance) -> Subproblem:
-        return subproblem(
-            memory.metric,
-            memory.scale,
+    def _solve(self, objective, memory, point, distance, which, ahead) -> Direction:
+        """Return where to go next, in those lanes that need to know."""
+        n_lanes, which = len(which), np.flatnonzero(which)
+        penalty, mask, metric, scale = (
             objective.penalty,
             objective.mask,
-            point,
-            distance,
-            self.tol,
+            memory.metric,
+            memory.scale,
         )
+        if len(which) == 0:
+            return ahead
+        if len(which) < n_lanes:
+            some = lambda a: a[which] if len(a) == n_lanes else a  # noqa: E731
+            parts = metric, scale, penalty, mask, point, distance
+            metric, scale, penalty, mask, point, distance = jax.tree.map(some, parts)
+        new = subproblem(metric, scale, penalty, mask, point, distance, self.tol)
+        if len(which) == n_lanes:
+            return new
+        ahead = Direction(*map(np.copy, ahead))
+        for old, part in zip(ahead, new, strict=True):
+            old[which] = part
+        return ahead
 
     @staticmethod
-    def _slow(progress, iter_num) -> bool:
-        """Whether the metric is due: early on, and where a lane has not come closer in the last step."""
-        waiting = ~np.asarray(progress.done) & (np.asarray(progress.waited) > 0)
-        return bool(waiting.any()) or iter_num in (1, 3, 7)
+    def _slow(state: State) -> bool:
+        """Whether the metric is due: after the first step, and later where steps gain too little."""
+        progress, since = state.progress, state.iter_num - state.refreshed
+        if state.iter_num <= 1:
+            return state.iter_num > state.refreshed
+        waiting = ~progress.done & (progress.waited > 0)
+        slow = ~progress.done & (progress.gain > _SLOW)
+        return since >= 2 and bool(waiting.any() or 4 * slow.sum() > (~progress.done).sum())
+
+    #: Whether the metric is taken anew in every step.
+    newton = False
 
 
 class GradientDescent(ProximalGradient):
@@ -175,7 +235,7 @@ class GradientDescent(ProximalGradient):
     tol
         A lane stops at this estimated distance from its optimum, in standard errors of its coefficients.
     maxiter
-        Largest number of steps.
+        Largest number of passes over the rows.
     stepsize
         A fixed step in the Euclidean metric instead of scaling and line search.
     acceleration
@@ -196,46 +256,56 @@ def _euclidean(objective, shape, stepsize, proximal) -> _metric.Metric:
     With the curvature of the quadratic penalty in it, a step is that penalty's prox.
     """
     full = (*shape, objective.n_features)
-    weight = jnp.full(full, 1.0 / stepsize)
+    weight = np.full(full, 1.0 / stepsize)
     if proximal and objective.penalty.l2 is not None:
         weight = weight + objective.penalty.l2
     return _metric.Metric(
-        jnp.zeros(full), jnp.full(shape, 1.0 / stepsize), weight, None, jnp.sqrt(weight)
+        np.zeros(full), np.full(shape, 1.0 / stepsize), weight, None, np.sqrt(weight)
     )
 
 
-@jax.jit
-def _begin(point, promised):
-    return begin(distance_of(point, promised))
+class Newton(ProximalGradient):
+    """Newton's method for smooth penalties: the curvature of every neuron is taken anew in each step.
+
+    The fewest passes over the rows, each of which also forms a matrix (features x features): for many more rows
+    than features, and for rates that vary by orders of magnitude.
+
+    Parameters
+    ----------
+    tol
+        A lane stops at this estimated distance from its optimum, in standard errors of its coefficients.
+    maxiter
+        Largest number of passes over the rows.
+    stepsize
+        A fixed share of each Newton step instead of a line search.
+
+    References
+    ----------
+    Nocedal, Wright (2006), Numerical Optimization, section 3.3. doi:10.1007/978-0-387-40065-5
+    """
+
+    proximal = False
+    newton = True
+
+    def __init__(self, tol=1e-6, maxiter=500, stepsize=None):
+        super().__init__(tol, maxiter, stepsize, acceleration=False)
 
 
-@jax.jit
-def _judge(progress, point, ahead: Subproblem, promised, length, tol, floor, patience):
-    """Progress after a step, and the next one for those lanes that go on."""
-    progress = judge(progress, distance_of(point, promised), length > 0, tol, floor, patience)
-    on = jnp.where(progress.done, 0.0, 1.0)
-    return progress, Subproblem(spread(on) * ahead.direction, on * ahead.bound, ahead.decrement)
+class ProxNewton(Newton):
+    """Proximal Newton method for all penalties: as :class:`Newton`, with the penalty inside each step's model.
 
+    Parameters
+    ----------
+    tol
+        A lane stops at this estimated distance from its optimum, in standard errors of its coefficients.
+    maxiter
+        Largest number of passes over the rows.
+    stepsize
+        A fixed share of each step instead of a line search.
 
-@jax.jit
-def _history(penalty: Penalty, point):
-    """Objectives of the last steps, of which there is one, and zeros."""
-    value = point.loss + values_of(penalty, point.theta[..., :-1])
-    return jnp.full((_HISTORY, len(value)), -jnp.inf).at[-1].set(value), jnp.zeros_like(value)
+    References
+    ----------
+    Lee, Sun, Saunders (2014). doi:10.1137/130921428
+    """
 
-
-@partial(jax.jit, static_argnames="acceleration")
-def _follow(memory: Memory, penalty: Penalty, point, direction, step, acceleration: bool) -> Memory:
-    """Take in a step: the scale of the metric along it, and the history of objectives."""
-    coef, d_0 = direction[..., :-1], direction[..., -1]
-    centred = d_0 + jnp.sum(memory.metric.mean * coef, -1)
-    model = dot(coef, multiply(memory.metric, coef)) + jnp.sum(memory.metric.total * centred**2, -1)
-    met = step.curvature
-    if penalty.l2 is not None:
-        met = met + dot(penalty.l2 * coef, coef)
-    ratio = jnp.clip(met / jnp.where(model > 0, model, 1.0), 1e-3, 1e3)
-    known = (model > 0) & (step.length > 0)
-    scale = jnp.where(known, ratio, memory.scale) if acceleration else memory.scale
-    value = point.loss + values_of(penalty, point.theta[..., :-1])
-    values = jnp.concatenate([memory.values[1:], value[None]])
-    return memory._replace(scale=scale, values=values, slack=jnp.max(values, axis=0) - value)
+    proximal = True

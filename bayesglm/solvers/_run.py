@@ -1,19 +1,20 @@
 """The one driver of all solvers, and the rule by which a lane stops.
 
 A solver has ``init(objective, theta) -> State`` and ``step(objective, state) -> State``. The loop is on the host:
-the compiled programs are shared between solvers, a fit can be interrupted, and it costs about 0.1 ms an iteration.
+the compiled programs are shared between solvers, a fit can be interrupted, and finished lanes leave the batch.
 """
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import inspect
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from bayesglm._objective import Objective, Point
+from bayesglm._objective import Objective, Point, chunks_of
 
 # Distances, in standard errors, below which a lane that no longer improves is at the floor of its precision.
 _FLOOR = {4: 1e-2, 8: 1e-3}
@@ -26,6 +27,7 @@ class Progress(NamedTuple):
     """Convergence of each lane; arrays (lanes,)."""
 
     distance: Any  # estimated distance to the optimum in standard errors
+    gain: Any  # share of it that the last step has left
     best: Any  # the last distance that was smaller by a tenth
     waited: Any  # steps since the distance last shrank by a tenth
     stuck: Any  # steps in a row that could not go down
@@ -54,8 +56,14 @@ class Solver(abc.ABC):
     maxiter: int
 
     @abc.abstractmethod
-    def init(self, objective: Objective, theta) -> State:
-        """Return the state at the parameters `theta`."""
+    def init(self, objective: Objective, theta, pilot: Objective | None = None) -> State:
+        """Return the state at the parameters `theta`.
+
+        Parameters
+        ----------
+        pilot
+            Objective of some of the rows, if `theta` is its optimum.
+        """
 
     @abc.abstractmethod
     def step(self, objective: Objective, state: State) -> State:
@@ -71,56 +79,117 @@ class Solver(abc.ABC):
         return set(inspect.signature(cls).parameters)
 
 
+@contextlib.contextmanager
+def numerics():
+    """Scope of all solving: double precision, and no warnings from trials that overflow."""
+    with jax.enable_x64(True), np.errstate(all="ignore"):
+        yield
+
+
 def begin(distance) -> Progress:
     """Return the progress of lanes that have not moved yet."""
-    zero = jnp.zeros(distance.shape, int)
-    no = jnp.zeros(distance.shape, bool)
-    return Progress(distance, jnp.full_like(distance, jnp.inf), zero, zero, no, no)
+    zero = np.zeros(distance.shape, int)
+    no = np.zeros(distance.shape, bool)
+    return Progress(
+        distance, np.ones_like(distance), np.full_like(distance, np.inf), zero, zero, no, no
+    )
 
 
-def judge(progress: Progress, distance, moved, tol, floor, patience) -> Progress:
-    """Return the progress after a step.
+def judge(progress: Progress, distance, moved, stuck, tol, objective, patience) -> Progress:
+    """Return the progress after a pass over the rows.
 
     Parameters
     ----------
     distance : (lanes,)
         Estimated distance to the optimum in standard errors: ``sqrt(n kappa g' H^-1 g)``.
-    moved : bool array (lanes,)
-        Whether the step went down.
+    moved, stuck : bool arrays (lanes,)
+        Lanes that have taken a step, and lanes whose search has found none; the others still search.
     """
-    distance = jnp.where(progress.done, progress.distance, distance)
+    floor = _FLOOR[objective.shards.dtype.itemsize]
+    # What the rounding of the rows may add up to: closer than this, distances mean nothing.
+    tol = np.maximum(tol, objective.precision * np.sqrt(objective.n))
+    judged = (moved | stuck) & ~progress.done
+    distance = np.where(judged, distance, progress.distance)
+    gain = np.where(judged, distance / progress.distance, progress.gain)
     better = distance < 0.9 * progress.best
-    waited = jnp.where(better, 0, progress.waited + 1)
-    stuck = jnp.where(moved, 0, progress.stuck + 1)
-    at_floor = (distance <= floor) & ((waited >= patience) | (stuck > 0))
-    converged = progress.converged | (~progress.done & ((distance <= tol) | at_floor))
-    done = progress.done | converged | (stuck > 1) | ~jnp.isfinite(distance)
+    waited = np.where(judged, np.where(better, 0, progress.waited + 1), progress.waited)
+    times_stuck = np.where(judged, np.where(stuck, progress.stuck + 1, 0), progress.stuck)
+    at_floor = (distance <= floor) & ((waited >= patience) | (times_stuck > 0))
+    converged = progress.converged | (judged & ((distance <= tol) | at_floor))
+    done = progress.done | converged | (times_stuck > 1) | (judged & ~np.isfinite(distance))
     # Only a tenth counts, so that many small gains add up to one.
-    best = jnp.where(better, distance, progress.best)
-    return Progress(distance, best, waited, stuck, done, converged)
+    best = np.where(judged & better, distance, progress.best)
+    return Progress(distance, gain, best, waited, times_stuck, done, converged)
 
 
 # A run that takes long has a metric that fits badly, for example where the rate has come to vary a lot.
 _REFRESH_AT = (10, 20, 40, 80, 160, 320, 640)
+# Where a new metric costs little more than a pass, it pays once the rough way is gone.
+_REFRESH_FEW_AT = 3
 _REFRESH_AFTER = 5
 
 
-def refresh_due(state: State) -> bool:
-    """Return whether the metric should be taken anew: on long runs, and before a lane is left at its floor."""
-    if state.iter_num in _REFRESH_AT:
+def refresh_due(state: State, few: bool) -> bool:
+    """Return whether the metric should be taken anew: on long runs, and before a lane is left at its floor.
+
+    Parameters
+    ----------
+    few
+        Whether it costs little.
+    """
+    if state.iter_num in _REFRESH_AT or (few and state.iter_num == _REFRESH_FEW_AT):
         return True
-    waiting = ~np.asarray(state.progress.done) & (np.asarray(state.progress.waited) >= 2)
+    waiting = ~state.progress.done & (state.progress.waited >= 2)
     return bool(waiting.any()) and state.iter_num - state.refreshed >= _REFRESH_AFTER
 
 
-def floor_of(objective: Objective) -> float:
-    """Return the distance that counts as converged once nothing improves."""
-    return _FLOOR[objective.data.X.dtype.itemsize]
+def run(solver: Solver, objective: Objective, theta, pilot: Objective | None = None) -> State:
+    """Run a solver until every lane is done or it is out of iterations.
 
+    Parameters
+    ----------
+    pilot
+        Objective of some of the rows, if `theta` is its optimum.
 
-def run(solver: Solver, objective: Objective, theta) -> State:
-    """Run a solver until every lane is done or it is out of iterations."""
-    state = solver.init(objective, theta)
-    while state.iter_num < solver.maxiter and not np.asarray(state.progress.done).all():
+    Returns
+    -------
+    State
+        With the points and the progress of all lanes, and without what the solver carries along.
+    """
+    state = solver.init(objective, theta, pilot)
+    ended = jax.tree.map(np.copy, (state.point, state.progress))
+    lanes = np.arange(len(theta))
+    while True:
+        over = state.iter_num >= solver.maxiter or state.progress.done.all()
+        keep = np.flatnonzero(~state.progress.done)
+        if over or (not solver.stochastic and chunks_of(len(keep)) < chunks_of(len(lanes))):
+            for whole, part in zip(
+                jax.tree.leaves(ended), jax.tree.leaves((state.point, state.progress)), strict=True
+            ):
+                whole[lanes] = part
+            if over:
+                return State(*ended, None, state.iter_num, state.refreshed)
+            lanes, objective = lanes[keep], objective.select(keep)
+            state = select(state, keep)
         state = solver.step(objective, state)
-    return state
+
+
+def select(state: State, keep) -> State:
+    """Return the state of some of the lanes: all arrays have these first."""
+    point, progress, memory = jax.tree.map(
+        lambda a: a[keep], (state.point, state.progress, state.memory)
+    )
+    return state._replace(point=point, progress=progress, memory=memory)
+
+
+def pick(which, new, old):
+    """Return `new` for some of the lanes and `old` for the others, in trees of arrays with the lanes first."""
+    if which.all():
+        return new
+    if not which.any():
+        return old
+
+    def one(a, b):
+        return np.where(which.reshape((-1,) + (1,) * (np.ndim(a) - 1)), a, b)
+
+    return jax.tree.map(one, new, old)

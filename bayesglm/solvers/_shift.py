@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from bayesglm import links
 from bayesglm._objective import Objective
-from bayesglm._penalty import Penalty, group_norms, penalty_value
+from bayesglm._penalty import Penalty, group_norms, of_group, penalty_value
 
 _REWEIGHTINGS = 20
 
@@ -41,15 +40,15 @@ def shift_of(l2, mask, n_classes: int) -> Shift:
     free = by_class(mask, n_classes).all(2, keepdims=True)
     curvature = by_class(l2, n_classes).mean(2, keepdims=True)
     curved = free & (curvature > 0)
-    inverse = jnp.where(curved, 1.0 / jnp.where(curved, curvature, 1.0), 0.0)
+    inverse = np.where(curved, 1.0 / np.where(curved, curvature, 1.0), 0.0)
     last = [(0, 0)] * 3 + [(0, 1)]
-    return Shift(jnp.pad(free, last, constant_values=True), jnp.pad(inverse, last))
+    return Shift(np.pad(free, last, constant_values=True), np.pad(inverse, last))
 
 
 def split(shift: Shift, theta):
     """Return the part of `theta` that is common to the classes, (lanes, responses, 1, features + 1), and the rest."""
     parts = theta.reshape(len(theta), shift.free.shape[1], -1, theta.shape[-1])
-    common = jnp.where(shift.free, parts.mean(2, keepdims=True), 0.0)
+    common = np.where(shift.free, parts.mean(2, keepdims=True), 0.0)
     return common, (parts - common).reshape(theta.shape)
 
 
@@ -61,55 +60,51 @@ def least_penalty(penalty: Penalty, mask, coef, n_classes: int):
     penalty
         In lane form, all terms of the shape of the coefficients (lanes, columns, features).
     """
-    free = by_class(jnp.broadcast_to(mask, coef.shape), n_classes).all(2, keepdims=True)
+    free = by_class(np.broadcast_to(mask, coef.shape), n_classes).all(2, keepdims=True)
     if penalty.group is None:
-        shift = jnp.where(free, _elementwise(penalty, coef, n_classes), 0.0)
+        shift = np.where(free, _elementwise(penalty, coef, n_classes), 0.0)
         new = (by_class(coef, n_classes) - shift).reshape(coef.shape)
     else:
         new = _grouped(penalty, coef, free, n_classes)
-    old_value, new_value = (jax.vmap(penalty_value)(penalty, w) for w in (coef, new))
+    old_value, new_value = (penalty_value(penalty, w) for w in (coef, new))
     # Rounding must not move what has no better place.
     better = new_value < old_value * (1.0 - 1e-14)
-    return jnp.where(better[:, None, None], new, coef)
+    return np.where(better[:, None, None], new, coef)
 
 
 def _elementwise(penalty, coef, n_classes):
     """Minimiser of the penalty over shifts: at a kink, or where the slope between two kinks vanishes."""
 
     def term(value):
-        return by_class(jnp.zeros_like(coef) if value is None else value, n_classes)
+        return by_class(np.zeros_like(coef) if value is None else value, n_classes)
 
     w, l1, l2 = term(coef), term(penalty.l1), term(penalty.l2)
-    order = jnp.argsort(w, axis=2)
-    ranked = jnp.take_along_axis(l1, order, axis=2)
-    below = jnp.pad(jnp.cumsum(ranked, axis=2), [(0, 0), (0, 0), (1, 0), (0, 0)])
+    order = np.argsort(w, axis=2)
+    ranked = np.take_along_axis(l1, order, axis=2)
+    below = np.pad(np.cumsum(ranked, axis=2), [(0, 0), (0, 0), (1, 0), (0, 0)])
     pull = below[:, :, -1:] - 2.0 * below
     curvature = l2.sum(2, keepdims=True)
-    flat = jnp.where(curvature > 0, curvature, 1.0)
-    between = jnp.where(curvature > 0, ((l2 * w).sum(2, keepdims=True) + pull) / flat, 0.0)
-    candidates = jnp.concatenate([w, between], axis=2)
+    flat = np.where(curvature > 0, curvature, 1.0)
+    between = np.where(curvature > 0, ((l2 * w).sum(2, keepdims=True) + pull) / flat, 0.0)
+    candidates = np.concatenate([w, between], axis=2)
 
     def value(shift):
         moved = w - shift[:, :, None]
-        return (l1 * jnp.abs(moved) + 0.5 * l2 * moved**2).sum(2)
+        return (l1 * np.abs(moved) + 0.5 * l2 * moved**2).sum(2)
 
-    values = jax.vmap(value, 2, 2)(candidates)
-    return jnp.take_along_axis(candidates, jnp.argmin(values, 2)[:, :, None], axis=2)
+    values = np.stack([value(shift) for shift in np.moveaxis(candidates, 2, 0)], 2)
+    return np.take_along_axis(candidates, np.argmin(values, 2)[:, :, None], axis=2)
 
 
 def _grouped(penalty, coef, free, n_classes):
     """Shift by reweighting, after Weiszfeld; Beck, Sabach (2015), doi:10.1007/s10957-014-0586-7."""
-
-    def weights(coef, group, strength):
-        norms = group_norms(coef, group, len(strength))
-        rate = strength / jnp.maximum(norms, 1e-12 * jnp.max(norms) + 1e-300)
-        return jnp.where(group < 0, 0.0, rate[group])
-
-    def reweight(_, w):
-        v = by_class(jax.vmap(weights)(w, penalty.group, penalty.group_strength), n_classes)
+    strength, group = penalty.group_strength, penalty.group
+    for _ in range(_REWEIGHTINGS):
+        norms = group_norms(coef, group, strength.shape[-1])
+        rate = strength / np.maximum(norms, 1e-12 * np.max(norms, -1, keepdims=True) + 1e-300)
+        v = by_class(np.where(group < 0, 0.0, of_group(rate, group)), n_classes)
         total = v.sum(2, keepdims=True)
-        moved = by_class(w, n_classes)
-        shift = (v * moved).sum(2, keepdims=True) / jnp.where(total > 0, total, 1.0)
-        return (moved - jnp.where(free & (total > 0), shift, 0.0)).reshape(w.shape)
-
-    return jax.lax.fori_loop(0, _REWEIGHTINGS, reweight, coef)
+        moved = by_class(coef, n_classes)
+        shift = (v * moved).sum(2, keepdims=True) / np.where(total > 0, total, 1.0)
+        coef = (moved - np.where(free & (total > 0), shift, 0.0)).reshape(coef.shape)
+    return coef

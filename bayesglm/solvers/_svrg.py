@@ -17,21 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayesglm._objective import (
-    Data,
-    Objective,
-    Spec,
-    _losses,
-    _per_column,
-    _predict,
-    _transpose,
-    _where_weighted,
-)
-from bayesglm._penalty import Penalty
+from bayesglm._objective import Objective, Spec, predict, slopes, transpose
+from bayesglm._penalty import Penalty, penalty_prox
+from bayesglm._shards import Data
 from bayesglm.solvers import _metric
-from bayesglm.solvers._descent import penalised
-from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, floor_of, judge
-from bayesglm.solvers._subproblem import distance_of, prox_of, shifted, subproblem
+from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, judge
+from bayesglm.solvers._subproblem import distance_of, for_lanes, shifted, subproblem
 
 # Epochs between two looks at the rate of convergence, and how far beyond `maxiter` it may point before giving up.
 _LOOK_EVERY = 50
@@ -50,18 +41,17 @@ class Memory(NamedTuple):
     earlier: Any  # (lanes,) distance at the last look
 
 
-def _slopes(spec: Spec, data: Data, y, weight, eta):
-    losses, pullback = jax.vjp(lambda e: _losses(spec, y, e, data.scale), eta)
-    return _where_weighted(_per_column(weight, eta.shape[1]), pullback(jnp.ones_like(losses))[0])
-
-
 @partial(jax.jit, static_argnames=("spec", "proximal", "batch_size"))
-def _epoch(spec, data, point, penalty: Penalty, mask, key, stepsize, frozen, proximal, batch_size):
-    """Mini-batch steps from the anchor `point`; lanes that are frozen stay."""
-    n_rows = data.X.shape[0]
+def _epoch(spec: Spec, data: Data, anchor, full, n, penalty, mask, key, move, proximal, batch_size):
+    """Mini-batch steps from the anchor, where the gradient over all rows is `full`.
+
+    Parameters
+    ----------
+    n, move : (lanes, 1, 1)
+        Sum of the weights, and step: zero for lanes that are to stay.
+    """
+    n_rows = data.y.shape[-1]
     n_steps = -(-n_rows // batch_size)
-    share = (n_rows / batch_size) / data.n[:, None, None]
-    move = jnp.where(frozen, 0.0, stepsize)[:, None, None]
 
     def take(array, index):
         return array if array.shape[-1] == 1 else jnp.take(array, index, axis=-1)
@@ -70,25 +60,29 @@ def _epoch(spec, data, point, penalty: Penalty, mask, key, stepsize, frozen, pro
         theta, key = carry
         key, draw = jax.random.split(key)
         index = jax.random.randint(draw, (batch_size,), 0, n_rows)
-        X, y, weight = data.X[index], take(data.y, index), take(data.weight, index)
-        eta = _predict(X, theta)
-        if data.offset is not None:
-            eta = eta + take(data.offset, index)
-        change = _slopes(spec, data, y, weight, eta)
-        change = change - _slopes(spec, data, y, weight, take(point.eta, index))
-        gradient = share * _transpose(X, change) + point.gradient
+        X, y, weight = data.X.first[index], take(data.y, index), take(data.weight, index)
+        offset = 0.0 if data.offset is None else take(data.offset, index)
+        here, there = (
+            slopes(spec, y, weight, predict(X, at) + offset, data.scale)[1]
+            for at in (theta, anchor)
+        )
+        gradient = transpose(X, here - there) * (n_rows / batch_size) / n + full
         return _move(theta, gradient, penalty, mask, move, proximal), key
 
-    theta, _ = lax.fori_loop(0, n_steps, step, (point.theta, key))
+    theta, _ = lax.fori_loop(0, n_steps, step, (anchor, key))
     return theta
 
 
 def _move(theta, gradient, penalty, mask, move, proximal):
     """One gradient step, followed by the prox or with the gradient of the quadratic penalty."""
-    new = theta - move * penalised(gradient, theta, None if proximal else penalty.l2, mask)
+    coef, g = theta[..., :-1], gradient[..., :-1]
+    if not proximal and penalty.l2 is not None:
+        g = g + penalty.l2 * coef
+    coef = coef - move * g * mask
     if proximal:
-        new = jnp.concatenate([prox_of(penalty, new[..., :-1], move), new[..., -1:]], axis=-1)
-    return new
+        coef = penalty_prox(penalty, coef, move)
+    intercept = theta[..., -1:] - move * gradient[..., -1:]
+    return jnp.concatenate([coef, intercept], axis=-1)
 
 
 _single = jax.jit(_move, static_argnames="proximal")
@@ -122,30 +116,32 @@ class SVRG(Solver):
         self.tol, self.maxiter = tol, maxiter
         self.stepsize, self.batch_size, self.key = stepsize, batch_size, key
 
-    def init(self, objective: Objective, theta) -> State:
+    def init(self, objective: Objective, theta, pilot: Objective | None = None) -> State:
         """Return the state at the parameters `theta`, its anchor."""
         point = objective.evaluate(theta)
-        metric = _metric.metric_at(objective, point.eta, shared=True)
+        metric = _metric.metric_at(objective, theta, shared=True)
         key = jax.random.key(123) if self.key is None else self.key
         distance = self._distance(objective, metric, point)
-        memory = Memory(key, theta, point.gradient, metric, distance)
+        memory = Memory(key, point.theta, point.gradient, metric, distance)
         return State(point, begin(distance), memory, 0)
 
     def step(self, objective: Objective, state: State) -> State:
         """Run one epoch."""
         point, progress, memory, iter_num, _ = state
         key, draw = jax.random.split(memory.key)
+        move = np.where(_metric.spread(progress.done), 0.0, self.stepsize)
         theta = _epoch(
-            objective.spec, objective.data, point, objective.penalty, objective.mask, draw,
-            self.stepsize, progress.done, self.proximal, min(self.batch_size, objective.n_rows),
+            objective.spec, objective.shards.parts[0], point.theta, point.gradient,
+            _metric.spread(objective.n), self._penalty(objective), objective.mask, draw, move,
+            self.proximal, min(self.batch_size, objective.n_rows),
         )  # fmt: skip
-        new = objective.evaluate(shifted(objective, theta))
+        new = objective.evaluate(shifted(objective, np.asarray(theta)))
         metric = memory.metric
         if (iter_num + 1) % _METRIC_EVERY == 0:
-            metric = _metric.metric_at(objective, new.eta, shared=True)
+            metric = _metric.metric_at(objective, new.theta, shared=True)
         distance = self._distance(objective, metric, new)
-        moved = jnp.ones(len(theta), bool)
-        progress = judge(progress, distance, moved, self.tol, floor_of(objective), LONG_PATIENCE)
+        every = np.ones(len(theta), bool)
+        progress = judge(progress, distance, every, ~every, self.tol, objective, LONG_PATIENCE)
         memory = Memory(key, new.theta, new.gradient, metric, memory.earlier)
         if (iter_num + 1) % _LOOK_EVERY == 0:
             hopeless = self._hopeless(memory.earlier, progress.distance, iter_num + 1)
@@ -164,22 +160,25 @@ class SVRG(Solver):
         here = objective.evaluate(state.point.theta)
         there = objective.evaluate(memory.reference_point)
         gradient = here.gradient - there.gradient + memory.full_gradient
-        move = jnp.full((len(here.theta), 1, 1), self.stepsize)
-        theta = _single(
-            here.theta, gradient, objective.penalty, objective.mask, move, self.proximal
-        )
-        return state._replace(point=here._replace(theta=theta), iter_num=state.iter_num + 1)
+        move = np.full((len(here.theta), 1, 1), self.stepsize)
+        penalty = self._penalty(objective)
+        theta = _single(here.theta, gradient, penalty, objective.mask, move, self.proximal)
+        point = here._replace(theta=np.asarray(theta))
+        return state._replace(point=point, iter_num=state.iter_num + 1)
+
+    @staticmethod
+    def _penalty(objective) -> Penalty:
+        columns = objective.mask.shape[1:]
+        return for_lanes(objective.penalty, (objective.n_lanes, *columns))
 
     def _hopeless(self, earlier, distance, iter_num):
         """Lanes that at the present rate would need several times the epochs that are left."""
-        earlier, distance = np.asarray(earlier), np.asarray(distance)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rate = np.log(distance / earlier) / _LOOK_EVERY
-            needed = np.where(rate < 0, np.log(self.tol / distance) / rate, math.inf)
-        return jnp.asarray(needed > _HOPELESS * (self.maxiter - iter_num))
+        rate = np.log(distance / earlier) / _LOOK_EVERY
+        needed = np.where(rate < 0, np.log(self.tol / distance) / rate, math.inf)
+        return needed > _HOPELESS * (self.maxiter - iter_num)
 
     def _distance(self, objective, metric, point):
-        ones = jnp.ones(len(point.loss))
+        ones = np.ones(len(point.loss))
         model = subproblem(metric, ones, objective.penalty, objective.mask, point, 0.0, self.tol)
         return distance_of(point, model.decrement)
 

@@ -1,0 +1,222 @@
+"""The rows of a design, cut into shards: one for each core, or as many as fit a file that is read piece by piece.
+
+JAX takes an array in memory without copying it if its address is a multiple of 64 bytes, which NumPy does
+not promise. A :class:`Matrix` therefore consists of the aligned part of the memory of X, and of copies of
+its first and last rows, where alignment cuts something off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial, reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from tqdm.auto import tqdm
+
+_ALIGNMENT = 64
+#: Longest row block.
+MAX_BLOCK_ROWS = 1024
+# Rows of the copies at both ends: what a block may touch beyond the aligned part, which misses up to 16 entries.
+_END_ROWS = MAX_BLOCK_ROWS + 16
+# Work (rows times features and lanes) below which starting a second thread does not pay.
+_WORK_PER_SHARD = 400_000
+
+
+class Matrix(NamedTuple):
+    """Rows (rows, features) in memory, of which JAX needs no copy."""
+
+    first: Any  # the first rows, or all of them
+    last: Any = None  # as many of the last rows
+    flat: Any = None  # entries from the first aligned address on
+    lead: Any = None  # number of entries before it
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> Matrix:
+        """Return the matrix of a C-contiguous array."""
+        if len(X) <= 2 * _END_ROWS:
+            return cls(X)
+        step = _ALIGNMENT // X.itemsize
+        lead = -X.ctypes.data % _ALIGNMENT // X.itemsize
+        # Of one length wherever the memory begins, so that nothing is compiled anew.
+        flat = X.reshape(-1)[lead : lead + X.size - step]
+        return cls(X[:_END_ROWS], X[-_END_ROWS:], flat, np.int32(lead))
+
+    def rows(self, start, size: int, n_rows: int):
+        """Return `size` rows from `start` on, of all `n_rows`."""
+        if self.flat is None:
+            return lax.dynamic_slice_in_dim(self.first, start, size, 0)
+        n_features = self.first.shape[1]
+        # Position of the first row of each part; 64 bits, as a flat array may have more than 2**31 entries.
+        last = n_rows - _END_ROWS
+
+        def middle():
+            begin = start.astype(jnp.int64) * n_features - self.lead
+            block = lax.dynamic_slice_in_dim(self.flat, begin, size * n_features)
+            return block.reshape(size, n_features)
+
+        which = jnp.where(start + size <= _END_ROWS, 0, jnp.where(start >= last, 1, 2))
+        return lax.switch(
+            which,
+            [
+                lambda: lax.dynamic_slice_in_dim(self.first, start, size, 0),
+                lambda: lax.dynamic_slice_in_dim(self.last, start - last, size, 0),
+                middle,
+            ],
+        )
+
+
+class Data(NamedTuple):
+    """The rows of a shard. Shapes: X (rows, features), the others with the rows last."""
+
+    X: Matrix
+    y: Any  # (lanes, responses, rows)
+    weight: Any  # (lanes or 1, responses or 1, rows)
+    offset: Any  # (lanes or 1, columns or 1, rows), or None
+    scale: Any  # dispersion of the family where it enters the loss
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and features."""
+        return self.y.shape[-1], self.X.first.shape[1]
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), "bayesglm")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cuts(n_rows: int, work_per_row: int) -> int:
+    """Return the number of shards that pays for so many rows in memory."""
+    most = min(cores(), n_rows // (4 * MAX_BLOCK_ROWS), n_rows * work_per_row // _WORK_PER_SHARD)
+    return max(1, most)
+
+
+def even(n_rows: int, pieces: int) -> list[tuple[int, int, int]]:
+    """Cut rows into pieces of one length: begin, end, and the first row that no earlier piece has."""
+    size = -(-n_rows // pieces)
+    return [
+        (min(new, n_rows - size), min(new + size, n_rows), new) for new in range(0, n_rows, size)
+    ]
+
+
+# Programs with the shapes that they have been compiled for. Two threads would compile the same one twice.
+_compiled: set = set()
+
+
+@dataclass(frozen=True)
+class Shards:
+    """All rows of a number of lanes.
+
+    Parameters
+    ----------
+    parts
+        Rows of each shard, all of one shape; or functions that read them from a file.
+    n_rows
+        Number of rows of all shards together.
+    width, n_chunks
+        Number of lanes in the parts, of which only the first may be in use, and of chunks that they consist of.
+    dtype
+        Precision of the rows.
+    centre : (features,)
+        Something close to the mean of the features.
+    """
+
+    parts: tuple[Data | Callable[[], Data], ...]
+    n_rows: int
+    width: int
+    n_chunks: int
+    dtype: np.dtype
+    centre: np.ndarray
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.centre)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the rows are read from a file in every pass."""
+        return callable(self.parts[0])
+
+    def map(self, program: Callable, combine: Callable, key):
+        """Return the combined results of a program on each shard, as NumPy arrays.
+
+        Parameters
+        ----------
+        program
+            Function of a shard.
+        combine
+            Function of two results.
+        key
+            What the program is compiled for, rows aside.
+        """
+
+        def run(part):
+            # The scope of the precision belongs to a thread.
+            with jax.enable_x64(True):
+                data = part() if callable(part) else part
+                return jax.tree.map(np.asarray, program(data))
+
+        if len(self.parts) == 1:
+            return run(self.parts[0])
+        key = (*key, self.n_features, self.dtype, self.n_rows, len(self.parts))
+        # Two threads would compile the same program twice.
+        alone = 0 if key in _compiled else 1
+        results = [run(part) for part in self.parts[:alone]]
+        _compiled.add(key)
+        results += self._side_by_side(run, self.parts[alone:])
+        return reduce(combine, results)
+
+    def _side_by_side(self, run, parts) -> list:
+        jobs = _pool().map(run, parts[:-1])
+        last = run(parts[-1])
+        if not self.stored:
+            return [*jobs, last]
+        bar = tqdm(total=self.n_rows, unit="rows", unit_scale=True, leave=False, disable=None)
+        with bar:
+            results = [last]
+            for result in jobs:
+                results.append(result)
+                bar.update(self.n_rows // len(parts))
+        return results
+
+    def select(self, keep) -> Shards:
+        """Return the shards with the given lanes first."""
+        rest = np.setdiff1d(np.arange(self.width), keep)
+        order = np.concatenate([keep, rest])
+        parts = (
+            partial(_read_lanes, part, order) if callable(part) else _lanes(part, order)
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
+
+
+_PER_LANE = ("y", "weight", "offset")
+
+
+@jax.jit
+def _take(array, order):
+    return jnp.take(array, order, axis=0)
+
+
+def _lanes(data: Data, order) -> Data:
+    """Return the rows with their lanes in another order."""
+    arrays = {name: getattr(data, name) for name in _PER_LANE}
+    some = lambda a: a if a is None or a.shape[0] == 1 else _take(a, order)  # noqa: E731
+    return data._replace(**{name: some(array) for name, array in arrays.items()})
+
+
+def _read_lanes(part, order) -> Data:
+    return _lanes(part(), order)
