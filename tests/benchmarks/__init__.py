@@ -1,0 +1,1 @@
+"""Benchmark of MAP fits beside other packages: ``python -m tests.benchmarks.map --help``."""
