@@ -286,6 +286,11 @@ def _check_callable(inverse_link: Callable) -> None:
         )
 
 
+def canonical(inverse_link: Callable) -> Callable:
+    """Return our own function for one of its spellings in JAX, anything else as it is."""
+    return _ALIASES.get(inverse_link, inverse_link)
+
+
 def is_known(inverse_link: Callable) -> bool:
     """Return whether an inverse link is one of those with a name."""
     return _forms(inverse_link) is not None

@@ -25,7 +25,20 @@ from bayesglm._penalty import Penalty
 from bayesglm.distributions import HalfStudentT, PartlyFlat
 from bayesglm.regularizer import Regularizer
 
-__all__ = ["Model", "default_scale_prior", "joint"]
+__all__ = ["Model", "Weak", "default_scale_prior", "is_zero_sum", "joint"]
+
+
+class Weak(NamedTuple):
+    """Weakly informative priors in the units of the data, in place of flat ones.
+
+    Coefficients are normal around zero; the prior of an intercept is that of the predictor at the mean of the features.
+    """
+
+    precision: Any  # (features, *outputs)
+    feature_mean: Any  # (features,)
+    location: Any  # (neurons,)
+    unit: Any  # (neurons,)
+    prior: Any  # distribution of (intercept at the mean - location) / unit
 
 
 class Model(NamedTuple):
@@ -48,6 +61,7 @@ class Model(NamedTuple):
     n_classes: int | None
     scale: Any  # a number or array (neurons,), or a distribution to sample it from
     intercept_prior: Any = None  # a distribution of one intercept; flat if None
+    weak: Weak | None = None
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -61,17 +75,22 @@ class Model(NamedTuple):
 
     @property
     def zero_sum(self) -> bool:
-        """Whether the coefficients live in the subspace where they sum to zero over the classes.
+        """Whether the coefficients live in the subspace where they sum to zero over the classes."""
+        return is_zero_sum(self.penalty, self.mask, self.n_classes)
 
-        The likelihood of a softmax does not see a shift that is common to all classes. Where the
-        prior does not single out a class either, leaving that direction out is exact: it is the
-        marginal of the full model.
-        """
-        if self.n_classes is None or self.penalty.l1 is not None or self.penalty.group is not None:
-            return False
-        l2 = 0.0 if self.penalty.l2 is None else np.asarray(self.penalty.l2)
-        same_prior = np.ndim(l2) == 0 or np.ptp(l2, axis=-1).max() == 0
-        return bool(same_prior and (self.mask == self.mask[..., :1]).all())
+
+def is_zero_sum(penalty: Penalty, mask, n_classes: int | None) -> bool:
+    """Return whether coefficients live in the subspace where they sum to zero over the classes.
+
+    The likelihood of a softmax does not see a shift that is common to all classes. Where the
+    prior does not single out a class either, leaving that direction out is exact: it is the
+    marginal of the full model.
+    """
+    if n_classes is None or penalty.l1 is not None or penalty.group is not None:
+        return False
+    l2 = 0.0 if penalty.l2 is None else np.asarray(penalty.l2)
+    same_prior = np.ndim(l2) == 0 or np.ptp(l2, axis=-1).max() == 0
+    return bool(same_prior and (mask == mask[..., :1]).all())
 
 
 def joint(model: Model, y=None) -> None:
@@ -93,7 +112,10 @@ def joint(model: Model, y=None) -> None:
         # Masked coefficients are not part of the model; a proper density keeps samplers from wandering off.
         numpyro.factor("unused", jnp.sum(jnp.where(unused, dist.Normal().log_prob(coef), 0.0)))
     intercept = numpyro.sample("intercept", intercept_prior(model))
-    eta = jnp.tensordot(jnp.asarray(model.X), jnp.where(model.mask, coef, 0.0), 1) + intercept
+    coef = jnp.where(model.mask, coef, 0.0)
+    if model.weak is not None:
+        numpyro.factor("weak", weak_log_prior(model.weak, coef, intercept, len(model.neurons)))
+    eta = jnp.tensordot(jnp.asarray(model.X), coef, 1) + intercept
     if model.offset is not None:
         eta = eta + model.offset
     response = response_distribution(
@@ -133,6 +155,17 @@ def coefficient_prior(model: Model, scale) -> dist.Distribution:
     if model.zero_sum:
         return _zero_sum_prior(model, weight)
     return model.regularizer.prior(model.penalty, weight, model.mask)
+
+
+def weak_log_prior(weak: Weak, coef, intercept, neuron_axes: int):
+    """Return the log-density of weakly informative priors, up to a constant."""
+    at_mean = intercept + jnp.tensordot(weak.feature_mean, coef, 1)
+    location, unit = (
+        jnp.reshape(a, (-1,) + (1,) * (at_mean.ndim - neuron_axes)) if neuron_axes else a[0]
+        for a in (weak.location, weak.unit)
+    )
+    of_intercept = jnp.sum(weak.prior.log_prob((at_mean - location) / unit))
+    return of_intercept - 0.5 * jnp.sum(weak.precision * jnp.square(coef))
 
 
 def _zero_sum_prior(model: Model, weight):

@@ -24,11 +24,15 @@ LAYERS = (
     "_design",
     "labels",
     "model",
+    "_shards",
     "_objective",
     "solvers",
+    "_sampling",
+    "posterior",
     "io",
     "simulation",
     "glm",
+    "_cache",
 )
 
 

@@ -59,7 +59,7 @@ class ClassifierEstimator(Estimator):
         self._encoder.set_classes(np.asarray(y))
         return self
 
-    def predict_proba(self, X, return_type="log-proba", *, offset=None):
+    def predict_proba(self, X, return_type="log-proba", *, average="map", offset=None):
         """Return the probability of each class.
 
         Parameters
@@ -67,6 +67,8 @@ class ClassifierEstimator(Estimator):
         X : array (samples, features), or a pytree of these
         return_type
             ``"log-proba"`` or ``"proba"``.
+        average
+            ``"map"``: at the fit; ``"posterior"``: averaged over the draws of :meth:`sample_posterior`.
         offset : array, optional
             As in :meth:`fit`.
 
@@ -78,14 +80,21 @@ class ClassifierEstimator(Estimator):
         Raises
         ------
         ValueError
-            For another `return_type`.
+            For another `return_type` or `average`, or if there are no draws to average over.
         """
         if return_type not in ("log-proba", "proba"):
             raise ValueError(
                 f"`return_type` must be 'log-proba' or 'proba', but {return_type!r} was given."
             )
+        if average not in ("map", "posterior"):
+            raise ValueError(f"`average` must be 'map' or 'posterior', but {average!r} was given.")
         self._require_fit()
         self._require_classes("predict_proba")
+        if average == "posterior":
+            proba = self._mean_probability(X, offset)
+            return self._like_input(
+                X, jnp.asarray(proba if return_type == "proba" else np.log(proba))
+            )
         with jax.enable_x64(True):
             rate = self._rate(*self._fitted(X), offset)
             if return_type == "proba":

@@ -55,6 +55,7 @@ class Configuration(BaseEstimator):
         self.solver_state_ = None
         self.aux_ = None
         self._solver = None
+        self._posterior = None
 
     @property
     def observation_model(self):

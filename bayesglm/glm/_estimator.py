@@ -10,26 +10,29 @@ import numpy as np
 
 from bayesglm import observation_models
 from bayesglm.glm import _results
-from bayesglm.glm._fitting import Fitting
 from bayesglm.glm._joint import numpyro_model
+from bayesglm.glm._predictive import Predictive
 from bayesglm.glm._save import save
 
 
-class Estimator(Fitting):
+class Estimator(Predictive):
     """Predict, score and simulate from a fit, and hand out the model itself."""
 
-    def predict(self, X, *, offset=None):
+    def predict(self, X, return_std=False, *, offset=None):
         """Return the mean response (for a classifier: the most probable labels) of each row.
 
         Parameters
         ----------
         X : array (samples, features), or a pytree of these
+        return_std : bool
+            Return posterior mean and standard deviation of a new response instead, its own noise included; after
+            :meth:`sample_posterior`, and not for classifiers.
         offset : array, optional
             As in :meth:`fit`.
 
         Returns
         -------
-        : array (samples,) or (samples, neurons)
+        : array (samples,) or (samples, neurons), or a tuple of two
             Rows with a NaN give NaN.
 
         Raises
@@ -41,6 +44,8 @@ class Estimator(Fitting):
         """
         self._require_fit()
         self._require_classes("predict")
+        if return_std:
+            return self._mean_and_sd(X, offset)
         with jax.enable_x64(True):
             rate = self._rate(*self._fitted(X), offset)
         if self._classifier:
@@ -137,7 +142,7 @@ class Estimator(Fitting):
         )
 
     def numpyro_model(self, X, y, *, scale="sample", scale_prior=None, intercept_prior=None,
-                      sample_weight=None, offset=None):  # fmt: skip
+                      sample_weight=None, offset=None, prior=None):  # fmt: skip
         """Return the joint density as a NumPyro model of no arguments, ready for any NumPyro inference.
 
         Parameters
@@ -152,6 +157,8 @@ class Estimator(Fitting):
             In place of the weak prior of the dispersion and of the flat one of the intercepts.
         sample_weight, offset
             As in :meth:`fit`.
+        prior : None or "auto"
+            As in :meth:`sample_posterior`.
 
         Returns
         -------
@@ -172,6 +179,7 @@ class Estimator(Fitting):
             intercept_prior,
             sample_weight=sample_weight,
             offset=offset,
+            prior=prior,
         )
 
     def save_params(self, filename) -> None:

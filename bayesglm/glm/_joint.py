@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from bayesglm import links, observation_models
 from bayesglm import model as joint_model
-from bayesglm import observation_models
 
 
-def numpyro_model(estimator, X, y, scale, scale_prior, intercept_prior, *, sample_weight, offset):
+def numpyro_model(
+    estimator, X, y, scale, scale_prior, intercept_prior, *, sample_weight, offset, prior=None
+):
     """Return the joint density of an estimator's model as a NumPyro model of no arguments."""
     with jax.enable_x64(True):
         rows, problem = estimator._checked(X, y, sample_weight, offset)
@@ -20,8 +22,8 @@ def numpyro_model(estimator, X, y, scale, scale_prior, intercept_prior, *, sampl
     shape = (lambda a: a) if population else (lambda a: a[:, 0])
     y = shape(rows.y)
     observation_model = estimator.observation_model
-    _check_counts(observation_model, y)
     weight = shape(np.broadcast_to(rows.weight, rows.y.shape))
+    check_counts(observation_model, y, weight)
     if scale_prior is None:
         spread = np.sqrt(np.var(y, axis=0, where=weight > 0)) + np.finfo(float).tiny
         scale_prior = joint_model.default_scale_prior(type(observation_model).__name__, spread)
@@ -40,6 +42,7 @@ def numpyro_model(estimator, X, y, scale, scale_prior, intercept_prior, *, sampl
         n_classes=problem.n_classes,
         scale=_scale(estimator, observation_model, scale, scale_prior),
         intercept_prior=intercept_prior,
+        weak=None if prior is None else weak_of(problem),
     )
     return partial(joint_model.joint, parts, y=y)
 
@@ -64,13 +67,40 @@ def _scale(estimator, observation_model, scale, scale_prior):
     return np.asarray(scale, dtype=float)
 
 
-def _check_counts(observation_model, y) -> None:
+def check_counts(observation_model, y, weight) -> None:
+    """Raise a ValueError if a response of a family of counts is not an integer."""
     counts = (
         observation_models.PoissonObservations,
         observation_models.NegativeBinomialObservations,
     )
-    if isinstance(observation_model, counts) and (y != np.round(y)).any():
+    if isinstance(observation_model, counts) and ((y != np.round(y)) & (weight > 0)).any():
         raise ValueError(
             f"{type(observation_model).__name__} describe counts, but `y` has values that are not "
             "integers: there is no joint density. (`fit` accepts them as a quasi-likelihood.)"
         )
+
+
+def weak_of(problem) -> joint_model.Weak:
+    """Return weakly informative priors in the units of the data.
+
+    References
+    ----------
+    Goodrich, Gabry, Ali, Brilleman (2020), rstanarm. https://mc-stan.org/rstanarm/articles/priors
+    """
+    rows, X = problem.rows, problem.rows.design.matrix
+    weight = np.broadcast_to(rows.weight, rows.y.shape) > 0
+    used = weight.any(axis=1)
+    mean, spread = X[used].mean(axis=0), X[used].std(axis=0)
+    model = problem.observation_model
+    gaussian = isinstance(model, observation_models.GaussianObservations)
+    identity = gaussian and links.canonical(problem.inverse_link) is links.identity
+    unit, location = np.ones(problem.n_neurons), np.zeros(problem.n_neurons)
+    if identity:
+        unit = np.maximum(np.std(rows.y, axis=0, where=weight), np.finfo(float).tiny)
+        location = np.mean(rows.y, axis=0, where=weight)
+    spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
+    sd = 2.5 * unit / spread[:, None]
+    shape = (len(sd), problem.n_neurons, -1)
+    precision = np.broadcast_to(sd[..., None] ** -2, problem.mask.reshape(shape).shape)
+    precision = precision.reshape(problem.mask.shape)
+    return joint_model.Weak(precision, mean, location, unit, dist.Normal(0.0, 2.5))

@@ -1,0 +1,101 @@
+"""Pareto smoothed importance sampling of many sets of log ratios at once.
+
+References
+----------
+Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling. arXiv:1507.02646
+Zhang, Stephens (2009), A new and efficient estimation method for the generalized Pareto distribution.
+doi:10.1198/tech.2009.08017
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Weights below this are not worth a term of the average over the profile.
+_NEGLIGIBLE = 10 * np.finfo(float).eps
+
+
+def logsumexp(values, axis=-1):
+    """Return the log of the sum of exponentials."""
+    top = values.max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(values - top).sum(axis=axis)) + np.squeeze(top, axis)
+
+
+def tail_length(n_draws: int, efficiency: float = 1.0) -> int:
+    """Return the number of largest ratios that are smoothed."""
+    if n_draws * efficiency > 225:
+        return int(3.0 * np.sqrt(n_draws / efficiency))
+    return n_draws // 5
+
+
+def good_k(n_draws: int) -> float:
+    """Return the shape up to which estimates from so many draws can be trusted."""
+    return min(1.0 - 1.0 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.0
+
+
+def smooth(log_ratios, efficiency: float = 1.0):
+    """Smooth the largest ratios of each row.
+
+    Parameters
+    ----------
+    log_ratios : array (sets, draws)
+    efficiency : float
+        Effective draws per draw.
+
+    Returns
+    -------
+    : tuple
+        Normalised log weights (sets, draws) and the shapes k of the tails (sets,), infinite where a tail is
+        too short to be fitted.
+    """
+    log_ratios = np.asarray(log_ratios, float)
+    n_sets, n_draws = log_ratios.shape
+    shifted = log_ratios - log_ratios.max(axis=1, keepdims=True)
+    m, k = tail_length(n_draws, efficiency), np.full(n_sets, np.inf)
+    if m > 4:
+        order = np.argpartition(shifted, n_draws - m - 1, axis=1)[:, n_draws - m - 1 :]
+        values = np.take_along_axis(shifted, order, axis=1)
+        inner = np.argsort(values, axis=1, kind="stable")
+        order, values = (np.take_along_axis(a, inner, axis=1) for a in (order, values))
+        tail, k = _smooth_tail(values[:, 1:], values[:, :1])
+        np.put_along_axis(shifted, order[:, 1:], tail, axis=1)
+    return shifted - logsumexp(shifted)[:, None], k
+
+
+def _smooth_tail(tail, cutoff):
+    """Replace sorted log ratios (sets, m) above a cutoff by expected order statistics, at most the largest."""
+    excess = np.exp(tail) - np.exp(cutoff)
+    k, sigma = fit_pareto(excess)
+    m = tail.shape[1]
+    log_survival = np.log1p(-(np.arange(0.5, m) / m))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quantile = np.expm1(-k[:, None] * log_survival) / k[:, None]
+        quantile = np.where(k[:, None] == 0, -log_survival, quantile)
+        smoothed = np.log(quantile * sigma[:, None] + np.exp(cutoff))
+    fitted = np.isfinite(k) & (sigma > 0)
+    # equal ratios need no smoothing; a tail that cannot be fitted is not to be trusted
+    equal = np.ptp(tail, axis=1) < np.finfo(float).tiny
+    k = np.where(equal, -np.inf, np.where(fitted, k, np.inf))
+    return np.where((fitted & ~equal)[:, None], np.minimum(smoothed, tail[:, -1:]), tail), k
+
+
+def fit_pareto(excess):
+    """Return shape and scale of the generalised Pareto distribution of sorted excesses (sets, m)."""
+    m = excess.shape[1]
+    n_profile = 30 + int(m**0.5)
+    quartile = excess[:, int(m / 4 + 0.5) - 1]
+    grid = 1.0 - np.sqrt(n_profile / (np.arange(1, n_profile + 1) - 0.5))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        b = grid / (3.0 * quartile)[:, None] + 1.0 / excess[:, -1:]
+        # the profile likelihood, one point of the grid at a time: (sets, m) in memory
+        shape = np.stack([np.log1p(-b[:, [j]] * excess).mean(axis=1) for j in range(n_profile)], 1)
+        log_weight = m * (np.log(-b / shape) - shape - 1.0)
+        weight = np.exp(log_weight - logsumexp(log_weight)[:, None])
+        weight = np.where(weight >= _NEGLIGIBLE, weight, 0.0)
+        best = np.sum(b * weight, axis=1) / weight.sum(axis=1)
+        k = np.log1p(-best[:, None] * excess).mean(axis=1)
+        sigma = -k / best
+    # a weak prior around one half, worth ten observations
+    return (m * k + 10.0 * 0.5) / (m + 10.0), sigma

@@ -1,0 +1,438 @@
+"""From posteriors to draws: modes, parametrisation, batches of neurons, and a second try for those that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.infer.hmc import hmc
+from scipy.special import digamma, polygamma
+
+from bayesglm._sampling import _laplace, _nuts, _target
+from bayesglm._sampling._target import Family, Lane, Mixing, Shared
+from bayesglm._shards import cores
+
+# Above this product of prior rate and likelihood standard error a prior with a kink is sampled as a scale mixture:
+# measured, either form is up to forty times better on its side.
+MIXTURE_FROM = 1.5
+# What lanes must meet, or they are sampled again with an adaptation of their own.
+_MAX_RHAT = 1.05
+_MAX_DEPTH_HITS = 0.05
+_RETRY_WARMUP, _RETRY_ACCEPTANCE, _RETRY_DEPTH = 600, 0.95, 10
+# Bytes of draws and rows that all batches under way may hold.
+_BATCH_BYTES = 1 << 30
+
+
+class Options(NamedTuple):
+    """How to sample."""
+
+    method: str
+    num_samples: int
+    num_chains: int
+    num_warmup: int | None
+    batch_size: int | None
+    key: Any
+    progress: Callable | None  # told the share that is done
+    check: Callable | None  # told how well each predictor is known, (lanes,); may raise
+
+
+class Sampled(NamedTuple):
+    """Draws; arrays (chains, draws, lanes, ...)."""
+
+    coef: np.ndarray  # (..., columns, features)
+    intercept: np.ndarray  # (..., columns)
+    log_scale: np.ndarray  # (..., responses); empty where it is fixed
+    stats: dict[str, np.ndarray]
+    khat: np.ndarray | None  # (lanes,) of the normal approximation
+    mixture: np.ndarray  # bool (lanes,)
+    retried: np.ndarray  # bool (lanes,)
+    settled: np.ndarray  # bool (lanes,): chains agree
+    mode: tuple  # coefficients (lanes, columns, features) and intercepts at the mode
+    step_size: float
+
+
+def take(lanes: Lane, index) -> Lane:
+    """Return some of the lanes."""
+    many = lanes.y.shape[0]
+    return jax.tree.map(lambda a: a[index] if a.shape[0] == many else a, lanes)
+
+
+def predictor_error(family: Family, shared: Shared, whiten) -> np.ndarray:
+    """Return the largest standard error of the predictor per standard deviation of the features, (lanes,)."""
+    X = np.asarray(shared.X)
+    if family.coef_dims != family.intercept_dims:
+        return np.zeros(len(whiten))
+    moments = np.block([[X.T @ X / len(X), X.mean(axis=0)[:, None]], [X.mean(axis=0), np.ones(1)]])
+    values, vectors = np.linalg.eigh(moments)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), X.shape[1])
+    both = np.concatenate(
+        [coef, intercept[..., None]], axis=-1
+    )  # (lanes, size, responses, dims, features + 1)
+    seen = np.moveaxis(both @ root, 1, -2)
+    return np.linalg.norm(seen, 2, axis=(-2, -1)).max(axis=(1, 2))
+
+
+def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options) -> Sampled:
+    """Sample all lanes.
+
+    Parameters
+    ----------
+    u : array (lanes, size)
+        Where to look for the modes.
+    """
+    width = batch_width(family, shared, lanes, options)
+    centre, whiten = np.empty_like(lanes.centre), np.empty(lanes.whiten.shape)
+    for batch in batches(len(u), width):
+        part = jax.device_put(take(lanes, batch))
+        centre[batch], whiten[batch], _ = _laplace.find_modes(family, shared, part, u[batch])
+    if options.check is not None:
+        options.check(predictor_error(family, shared, whiten))
+    lanes = lanes._replace(centre=centre, whiten=whiten)
+    if options.method == "laplace":
+        return _approximate(family, shared, lanes, width, options)
+    mixture = choose_mixture(family, lanes)
+    parts = []
+    for mixed in (False, True):
+        index = np.flatnonzero(mixture == mixed)
+        if len(index):
+            parts.append((index, _sample(family, shared, lanes, index, mixed, width, options)))
+    return _joined(parts, mixture)
+
+
+def batch_width(family: Family, shared: Shared, lanes: Lane, options: Options) -> int:
+    """Return the number of lanes in one batch: that asked for, at least the pilots, or a share for each core."""
+    many = len(lanes.centre)
+    if options.batch_size is not None:
+        return min(many, max(options.batch_size, _nuts.PILOTS))
+    rows, size = len(shared.X), lanes.centre.shape[1]
+    draws = options.num_chains * (options.num_samples + _nuts.CHUNK) * size
+    each = 8 * (3 * rows * family.responses + 2 * draws + 4 * size**2)
+    most = -(-min(_BATCH_BYTES // each, many) // cores())
+    return int(np.clip(most, min(many, _nuts.PILOTS), many))
+
+
+def batches(many: int, width: int):
+    """Cut lanes into batches of one width, pilots first; the last one is filled up with the first lanes."""
+    order = pilot_order(many)
+    for first in range(0, many, width):
+        batch = order[first : first + width]
+        yield np.concatenate([batch, order[: width - len(batch)]])
+
+
+def pilot_order(many: int) -> np.ndarray:
+    """Return all lanes, with the pilots, spread evenly, in front."""
+    pilots = np.unique(np.linspace(0, many - 1, min(many, _nuts.PILOTS)).astype(int))
+    return np.concatenate([pilots, np.setdiff1d(np.arange(many), pilots)])
+
+
+# -- kinks -----------------------------------------------------------------------------------------
+
+
+def _kinks(family: Family, lanes: Lane):
+    """Return (member, strength, shape, response) of the priors with a kink, or None."""
+    penalty, many = lanes.penalty, len(lanes.mask)
+    if penalty.group is not None:
+        size = np.zeros(penalty.group_strength.shape)
+        lane, column, feature = np.nonzero(penalty.group >= 0)
+        np.add.at(size, (lane, penalty.group[lane, column, feature]), 1.0)
+        return penalty.group, penalty.group_strength, 0.5 * (size + 1.0), lanes.group_response
+    if penalty.l1 is None:
+        return None
+    strength = np.broadcast_to(penalty.l1, lanes.mask.shape)
+    cells = np.arange(lanes.mask[0].size).reshape(lanes.mask.shape[1:])
+    member = np.where(lanes.mask & (strength > 0), cells, -1)
+    response = np.repeat(np.arange(family.responses), lanes.mask[0].size // family.responses)
+    flat = strength.reshape(many, -1)
+    return member, flat, np.ones_like(flat), np.broadcast_to(response, flat.shape)
+
+
+def _rates(family: Family, lanes: Lane):
+    """Return n times kappa (lanes, responses) at the modes."""
+    log_phi = lanes.centre[:, -family.responses :] if family.sampled else lanes.log_scale
+    rates = jax.vmap(partial(_target._rates, family), (_target.axes(lanes), 0))
+    return np.asarray(rates(lanes, jnp.asarray(log_phi)))
+
+
+def _prior_sd(family: Family, lanes: Lane, kinks):
+    """Return rate and standard deviation of the prior of each coefficient with a kink, (lanes, columns, features)."""
+    member, strength, shape, response = kinks
+    each = np.take_along_axis(_rates(family, lanes), response, axis=1) * strength
+    inside = np.maximum(member, 0).reshape(len(member), -1)
+    spread_out = lambda a: np.take_along_axis(a, inside, axis=1).reshape(member.shape)  # noqa: E731
+    rate, m = spread_out(each), 2.0 * spread_out(shape) - 1.0
+    rate = np.where(member >= 0, rate, 1.0)
+    return rate, np.sqrt(m + 1.0) / rate
+
+
+def choose_mixture(family: Family, lanes: Lane) -> np.ndarray:
+    """Return which lanes are better sampled with their kinked priors as scale mixtures of normals."""
+    kinks = _kinks(family, lanes)
+    if kinks is None:
+        return np.zeros(len(lanes.centre), bool)
+    rate, prior_sd = _prior_sd(family, lanes, kinks)
+    n_coef = lanes.mask[0].size
+    # with a normal prior of that width: 1 / var = 1 / var_likelihood + 1 / var_prior
+    variance = np.sum(np.square(lanes.whiten[:, :n_coef]), axis=2).reshape(rate.shape)
+    precision = np.maximum(1.0 / variance - 1.0 / np.square(prior_sd), 1e-300)
+    rho = np.where(kinks[0] >= 0, rate / np.sqrt(precision), 0.0)
+    return rho.max(axis=(1, 2)) > MIXTURE_FROM
+
+
+def as_mixture(family: Family, lanes: Lane) -> tuple[Family, Lane]:
+    """Return the same posteriors with scale mixtures in place of priors with a kink."""
+    kinks = _kinks(family, lanes)
+    member, strength, shape, response = kinks
+    unit = np.where(member >= 0, _prior_sd(family, lanes, kinks)[1], 1.0)
+    mixing = Mixing(
+        member, unit, shape, strength, response, digamma(shape), np.sqrt(polygamma(1, shape))
+    )
+    l2 = lanes.penalty.l2
+    rest = lanes.mask & (member < 0) & (l2 is not None and l2 > 0)
+    power = 0.5 * rest.reshape(len(rest), family.responses, -1).sum(axis=-1)
+    return family._replace(mixture=True), lanes._replace(mixing=mixing, power=power)
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+def _sample(family, shared, lanes, index, mixed, width, options: Options) -> Sampled:
+    some = take(lanes, index)
+    if mixed:
+        family, some = as_mixture(family, some)
+    warmup = options.num_warmup
+    warmup = (300 if mixed else 100) if warmup is None else warmup
+    width, n_pilots = min(width, len(index)), min(len(index), _nuts.PILOTS)
+    schedule = _nuts.Schedule()
+
+    def sample(batch, leads):
+        # The scope of the precision belongs to a thread.
+        with jax.enable_x64(True):
+            part = jax.device_put(take(some, batch))
+            keys = _nuts.chain_keys(options.key, index[batch], options.num_chains)
+            pilots = (np.arange(width) < n_pilots) * 1.0
+            draws = _nuts.run(
+                family, shared, part, keys, pilots, warmup, options.num_samples, schedule, leads,
+                _progress(options, warmup, len(lanes.centre), len(batch)),
+            )  # fmt: skip
+            return _to_parameters(family, part, draws)
+
+    ordered, found = list(batches(len(index), width)), {}
+    for batch, values in zip(ordered, _side_by_side(sample, ordered, schedule), strict=True):
+        for k, lane in enumerate(batch):
+            found[lane] = jax.tree.map(lambda a, k=k: a[:, :, k], values)
+    parts = [found[lane] for lane in range(len(index))]
+    sampled = jax.tree.map(lambda *a: np.stack(a, axis=2), *parts)
+    failed = np.flatnonzero(_fails(sampled))
+    for lane in failed:
+        _retry(family, shared, some, lane, index[lane], sampled, options)
+    retried = np.zeros(len(index), bool)
+    retried[failed] = True
+    coef, intercept, log_scale, stats = sampled
+    last = warmup + options.num_samples - 1
+    step = float(schedule.get(last // _nuts.CHUNK)[last % _nuts.CHUNK])
+    none = np.zeros(len(index), bool)
+    settled = _rhat(sampled) <= _allowed_rhat(sampled)
+    mode = modes(family, some)
+    return Sampled(
+        coef, intercept, log_scale, stats, None, none | mixed, retried, settled, mode, step
+    )
+
+
+def _side_by_side(sample, ordered, schedule) -> list:
+    """Return the results of all batches; the first one leads, the others follow in threads of their own."""
+    with ThreadPoolExecutor(cores()) as pool:
+        jobs = [pool.submit(sample, batch, False) for batch in ordered[1:]]
+        try:
+            return [sample(ordered[0], True), *(job.result() for job in jobs)]
+        except BaseException:
+            schedule.end()
+            for job in jobs:
+                job.cancel()
+            raise
+
+
+def _progress(options: Options, warmup: int, many: int, width: int):
+    if options.progress is None:
+        return None
+    share = min(1.0, width / many)
+    return lambda count: options.progress(count / (warmup + options.num_samples) * share)
+
+
+def _to_parameters(family: Family, lanes: Lane, draws: _nuts.Draws):
+    """Return (coef, intercept, log scale, statistics), each (chains, draws, lanes, ...)."""
+    z = np.moveaxis(draws.z, 2, 0)
+    stats = {
+        "diverging": draws.diverging & ~draws.exited,
+        "left_domain": draws.exited,
+        "n_steps": draws.steps.astype(np.int64),
+        "tree_depth": np.ceil(np.log2(draws.steps + 1)).astype(np.int64),
+        "acceptance_rate": draws.acceptance,
+        "energy": draws.hamiltonian,
+        "lp": -draws.energy,
+        "step_size": np.broadcast_to(draws.step_size[:, None, None], draws.energy.shape),
+    }
+    depth = _nuts.MIXTURE_DEPTH if family.mixture else _nuts.DEPTH
+    stats["reached_max_treedepth"] = stats["tree_depth"] >= depth
+    stats = {name: np.moveaxis(values, 2, 0) for name, values in stats.items()}
+    return (*parameters(family, lanes, z), stats)
+
+
+def parameters(family: Family, lanes: Lane, z):
+    """Turn whitened coordinates (chains, draws, lanes, size) into coefficients, intercepts and log scales."""
+    lanes = jax.tree.map(np.asarray, lanes)
+    size, n_features = lanes.centre.shape[-1], lanes.mask.shape[-1]
+    u = lanes.centre + np.einsum("lij,cdlj->cdli", lanes.whiten, z[..., :size], optimize=True)
+    coordinates, intercept, log_scale = _target.split(family, u, n_features)
+    coef, intercept = _target.to_columns(family, coordinates, intercept)
+    if family.mixture:
+        coef = _unmix(family, lanes, coef, log_scale, z[..., size:])
+    return np.where(lanes.mask, coef, 0.0), intercept, log_scale
+
+
+def modes(family: Family, lanes: Lane):
+    """Return coefficients and intercepts at the modes."""
+    family = family._replace(mixture=False)
+    z = np.zeros((1, 1, *lanes.centre.shape))
+    coef, intercept, _ = parameters(family, lanes._replace(mixing=None), z)
+    return coef[0, 0], intercept[0, 0]
+
+
+@partial(jax.jit, static_argnames="family")
+def _unmixed(family: Family, lanes: Lane, coef, log_phi, log_mixing):
+    one = lambda lane, *args: _target._mixture(family, lane, *args)[0]  # noqa: E731
+    each = jax.vmap(jax.vmap(one, (None, 0, 0, 0)), (None, 0, 0, 0))
+    return jax.vmap(each, (_target.axes(lanes), 2, 2, 2), 2)(lanes, coef, log_mixing, log_phi)
+
+
+def _unmix(family, lanes, coef, log_scale, z):
+    log_phi = log_scale if family.sampled else np.broadcast_to(
+        lanes.log_scale, (*z.shape[:3], lanes.log_scale.shape[-1])
+    )  # fmt: skip
+    log_mixing = lanes.mixing.location + lanes.mixing.spread * z
+    return np.asarray(_unmixed(family, lanes, coef, log_phi, log_mixing))
+
+
+# -- checks and second tries -----------------------------------------------------------------------
+
+
+def _rhat(sampled) -> np.ndarray:
+    """Return the largest split R-hat of each lane."""
+    flat = [a.reshape(*a.shape[:3], -1) for a in sampled[:3]]
+    return split_rhat(np.concatenate(flat, axis=-1)).max(axis=-1)
+
+
+def _allowed_rhat(sampled) -> float:
+    """Short runs scatter more."""
+    return 1.0 + (_MAX_RHAT - 1.0) * max(1.0, 200 / sampled[0].shape[1])
+
+
+def _fails(sampled) -> np.ndarray:
+    """Return the lanes whose chains diverge, disagree, or run into the cap of their trees."""
+    stats = sampled[3]
+    hits = stats["reached_max_treedepth"].mean(axis=(0, 1))
+    diverging = stats["diverging"].any(axis=(0, 1))
+    return (_rhat(sampled) > _allowed_rhat(sampled)) | diverging | (hits > _MAX_DEPTH_HITS)
+
+
+def split_rhat(values) -> np.ndarray:
+    """Return the split R-hat of draws (chains, draws, ...); 1 for constants and for too few.
+
+    References
+    ----------
+    Gelman et al. (2013), Bayesian Data Analysis, third edition, section 11.4.
+    """
+    half = values.shape[1] // 2
+    halves = np.concatenate([values[:, :half], values[:, -half:]])
+    within = halves.var(axis=1, ddof=1).mean(axis=0)
+    between = halves.mean(axis=1).var(axis=0, ddof=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.sqrt((half - 1) / half + between / within)
+    return np.where(within > 0, ratio, 1.0)
+
+
+@partial(jax.jit, static_argnames=("family", "warmup", "count"))
+def _alone(family: Family, shared: Shared, lane: Lane, keys, z, warmup: int, count: int):
+    """Sample one lane with a metric and a step size of its own."""
+
+    def one(key, z):
+        init, kernel = hmc_of(family, shared, lane)
+        state = init(
+            z, warmup, step_size=0.1, dense_mass=True, target_accept_prob=_RETRY_ACCEPTANCE,
+            max_tree_depth=_RETRY_DEPTH, rng_key=key,
+        )  # fmt: skip
+
+        def step(state, _):
+            new = kernel(state)
+            ends = jnp.zeros((), bool)
+            return new, _nuts.Draws(
+                new.z, new.potential_energy, new.energy, new.num_steps * 1.0, new.accept_prob,
+                new.diverging, ends, new.adapt_state.step_size,
+            )  # fmt: skip
+
+        return jax.lax.scan(step, state, length=warmup + count)[1]
+
+    return jax.tree.map(lambda a: a[:, warmup:], jax.vmap(one)(keys, z))
+
+
+def hmc_of(family, shared, lane):
+    """Return NumPyro's kernel on one lane."""
+    return hmc(potential_fn=partial(_target.energy, family, shared, lane), algo="NUTS")
+
+
+def _retry(family, shared, lanes, lane, neuron, sampled, options: Options) -> None:
+    """Sample one lane again with full adaptation, in place."""
+    one = take(lanes, np.array([lane]))
+    one_jax = jax.device_put(one)
+    keys = _nuts.chain_keys(jax.random.fold_in(options.key, 1), [neuron], options.num_chains)
+    chains = _nuts.start(family, shared, one_jax, keys, 0.1)
+    single = jax.tree.map(lambda a: a[0], one_jax)
+    draws = _alone(family, shared, single, keys[0], chains.z[0], _RETRY_WARMUP, options.num_samples)
+    draws = jax.tree.map(lambda a: np.moveaxis(np.asarray(a), 0, 1)[:, None], draws)
+    if _target.has_domain(family):  # steps are small by now: what ends is beyond the edge
+        draws = draws._replace(exited=draws.diverging)
+    step = draws.step_size
+    values = _to_parameters(family, one, draws._replace(step_size=step[:, 0, 0]))
+    values[3]["step_size"] = np.moveaxis(step, 2, 0)
+    values[3]["reached_max_treedepth"] = values[3]["tree_depth"] >= _RETRY_DEPTH
+    for old, new in zip(jax.tree.leaves(sampled), jax.tree.leaves(values), strict=True):
+        old[:, :, lane] = new[:, :, 0]
+
+
+def _joined(parts, mixture) -> Sampled:
+    if len(parts) == 1:
+        return parts[0][1]
+    back = np.argsort(np.concatenate([index for index, _ in parts]), kind="stable")
+    both = [sampled for _, sampled in parts]
+    join = lambda axis: lambda *a: np.take(np.concatenate(a, axis), back, axis)  # noqa: E731
+    arrays = jax.tree.map(join(2), *[tuple(s[:4]) for s in both])
+    retried, settled, mode = (
+        jax.tree.map(join(0), *[getattr(s, name) for s in both])
+        for name in ("retried", "settled", "mode")
+    )
+    return Sampled(*arrays, None, mixture, retried, settled, mode, both[0].step_size)
+
+
+# -- normal approximation --------------------------------------------------------------------------
+
+
+def _approximate(family, shared, lanes, width, options: Options) -> Sampled:
+    many, count = len(lanes.centre), options.num_samples * options.num_chains
+    size = lanes.centre.shape[1]
+    z, energy = np.empty((many, count, size)), np.empty((many, count))
+    khat = np.empty(many)
+    for batch in batches(many, width):
+        part = jax.device_put(take(lanes, batch))
+        keys = _nuts.chain_keys(options.key, batch, 1)[:, 0]
+        z[batch], khat[batch], energy[batch] = _laplace.draw(family, shared, part, keys, count)
+    shape = (many, options.num_chains, options.num_samples)
+    z = np.moveaxis(z.reshape(*shape, size), 0, 2)
+    stats = {"lp": -np.moveaxis(energy.reshape(shape), 0, 2)}
+    none = np.zeros(many, bool)
+    values = parameters(family, lanes, z)
+    return Sampled(*values, stats, khat, none, none, ~none, modes(family, lanes), np.nan)

@@ -1,0 +1,410 @@
+r"""The density that is sampled: many independent posteriors on one design matrix.
+
+A *lane* is one independent posterior (a neuron; several where a group of the penalty ties them together). Its
+unconstrained coordinates `u` are the coefficients (for a softmax without a preferred class: in orthonormal coordinates
+of the zero-sum subspace), the intercepts, and the log of each sampled dispersion. Energies are minus the log of the
+joint density of :mod:`bayesglm.model`, up to a constant; the tests hold the two together.
+
+The sampler moves in whitened coordinates z with ``u = centre + whiten @ z``. Where a prior with a kink dominates the
+likelihood, coefficients are written as a scale mixture of normals, with the log of the mixing variables appended to z:
+
+.. math:: \beta_g = t_g \sqrt{2 \gamma_g} / \lambda_g, \quad t \sim N(0, 1), \quad
+          \gamma_g \sim \mathrm{Gamma}((m_g + 1) / 2, 1).
+
+References
+----------
+Park, Casella (2008) doi:10.1198/016214508000000337 (one coefficient); Kyung, Gill, Ghosh, Casella (2010)
+doi:10.1214/10-BA607 (groups); Li, Lin (2010) doi:10.1214/10-BA506 (elastic net).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bayesglm._likelihood import kappa, response_distribution
+from bayesglm._penalty import Penalty, group_norms
+from bayesglm.distributions import ElasticNet, PredictorDistribution
+
+
+class Family(NamedTuple):
+    """The hashable part: what a compiled program depends on beside shapes."""
+
+    observation_model: Any
+    inverse_link: Callable
+    n_classes: int | None
+    responses: int  # in one lane
+    zero_sum: bool  # coefficients that sum to zero over the classes
+    zero_sum_intercept: bool
+    sampled: bool  # whether the dispersion is sampled
+    mixture: bool  # whether coefficients at kinks are scale mixtures
+    block: int  # rows in one pass
+
+    @property
+    def classes(self) -> int:
+        """Columns of coefficients of one response."""
+        return self.n_classes or 1
+
+    @property
+    def coef_dims(self) -> int:
+        """Coordinates of one feature of one response."""
+        return self.classes - self.zero_sum
+
+    @property
+    def intercept_dims(self) -> int:
+        """Coordinates of the intercepts of one response."""
+        return self.classes - self.zero_sum_intercept
+
+    def size(self, n_features: int) -> int:
+        """Return the length of u."""
+        each = self.coef_dims * n_features + self.intercept_dims + self.sampled
+        return self.responses * each
+
+
+class Shared(NamedTuple):
+    """What all lanes have in common."""
+
+    X: Any  # (rows, features)
+    feature_mean: (
+        Any  # (features,), where the intercept's prior is that at the mean of the features
+    )
+    intercept_prior: Any  # a NumPyro distribution of one number, or None for a flat one
+    scale_prior: Any
+
+
+class Mixing(NamedTuple):
+    """Scale mixtures of one lane; (columns, features) or one entry for each of the mixing variables."""
+
+    member: Any  # index of the mixing variable of each coefficient, -1 for none
+    unit: Any  # prior standard deviation of each coefficient, by which it is scaled
+    shape: Any
+    strength: Any
+    response: Any
+    location: Any  # mean and standard deviation of the log of a mixing variable under the prior
+    spread: Any
+
+
+class Lane(NamedTuple):
+    """One posterior; with a leading axis for many (of length one where they share an entry)."""
+
+    y: Any  # (responses, rows)
+    weight: Any  # (responses or 1, rows)
+    offset: Any  # (columns or 1, rows), or None
+    n: Any  # (responses,) sum of the weights
+    mask: Any  # bool (columns, features)
+    penalty: Penalty  # (columns, features); group_strength (groups,)
+    group_response: Any  # (groups,), or None
+    precision: Any  # (responses, coef_dims, features) of normal priors in units of their own
+    power: Any  # (responses,) the prior's normalisation goes with this power of n kappa
+    base_y: Any  # (responses, values): responses that stand for all where eta does not matter,
+    base_weight: Any  # and how many they stand for
+    log_scale: Any  # (responses,) log of the dispersion where it is fixed
+    scale_unit: Any  # (responses,) unit in which the dispersion has the prior
+    intercept_location: Any  # (responses,) where the intercept's prior is centred,
+    intercept_unit: Any  # and its unit
+    centre: Any  # (size,)
+    whiten: Any  # (size, size)
+    mixing: Mixing | None
+
+
+def axes(lanes: Lane):
+    """Return what to map over: None for entries that lanes share."""
+    many = lanes.y.shape[0]
+    return jax.tree.map(lambda a: 0 if a.shape[0] == many else None, lanes)
+
+
+def zero_sum_basis(size: int) -> np.ndarray:
+    """Return orthonormal columns (size, size - 1) that span the vectors with sum zero (Helmert's)."""
+    basis = np.tril(np.ones((size, size)), -1)[:, : size - 1] * 0.0
+    for k in range(1, size):
+        basis[:k, k - 1], basis[k, k - 1] = 1.0, -k
+    return basis / np.linalg.norm(basis, axis=0)
+
+
+def split(family: Family, u, n_features: int):
+    """Return coordinates of the coefficients (responses, coef_dims, features), intercepts and log scales."""
+    n_coef = family.responses * family.coef_dims * n_features
+    n_both = n_coef + family.responses * family.intercept_dims
+    coef = u[..., :n_coef].reshape(*u.shape[:-1], family.responses, family.coef_dims, n_features)
+    intercept = u[..., n_coef:n_both].reshape(*u.shape[:-1], family.responses, -1)
+    return coef, intercept, u[..., n_both:]
+
+
+def to_columns(family: Family, coef, intercept):
+    """Turn coordinates into coefficients (columns, features) and intercepts (columns)."""
+    xp = np if isinstance(coef, np.ndarray) else jnp
+    if family.zero_sum:
+        coef = xp.einsum("kc,...rcf->...rkf", zero_sum_basis(family.classes), coef)
+    if family.zero_sum_intercept:
+        intercept = xp.einsum("kc,...rc->...rk", zero_sum_basis(family.classes), intercept)
+    lead = coef.shape[:-3]
+    return coef.reshape(*lead, -1, coef.shape[-1]), intercept.reshape(*lead, -1)
+
+
+def from_columns(family: Family, coef, intercept):
+    """Invert :func:`to_columns` (project, for coefficients that do not sum to zero)."""
+    coef = coef.reshape(*coef.shape[:-2], family.responses, family.classes, coef.shape[-1])
+    intercept = intercept.reshape(*intercept.shape[:-1], family.responses, family.classes)
+    basis = zero_sum_basis(family.classes) if family.n_classes else None
+    if family.zero_sum:
+        coef = np.einsum("kc,...rkf->...rcf", basis, coef)
+    if family.zero_sum_intercept:
+        intercept = np.einsum("kc,...rk->...rc", basis, intercept)
+    lead = coef.shape[:-3]
+    return np.concatenate([coef.reshape(*lead, -1), intercept.reshape(*lead, -1)], axis=-1)
+
+
+# -- likelihood ------------------------------------------------------------------------------------
+
+
+def _row_energies(family: Family, y, eta, log_phi):
+    """Minus the log-density of each response, without what :func:`_base_energy` counts."""
+    if family.n_classes is not None:
+        eta = jnp.moveaxis(eta.reshape(family.responses, family.classes, -1), 1, -1)
+    scale = jnp.exp(log_phi)[:, None] if family.n_classes is None else 1.0
+    found = response_distribution(family.observation_model, eta, family.inverse_link, scale)
+    if not _is_split(found):
+        return -found.log_prob(y)
+    return found.kappa * found.loss(y)
+
+
+def _is_split(found) -> bool:
+    """Whether a distribution has its log-density from loss and base, as ours do."""
+    return isinstance(found, PredictorDistribution) and (
+        type(found).log_prob is PredictorDistribution.log_prob
+    )
+
+
+def _base_energy(family: Family, lane: Lane, log_phi):
+    if not family.sampled:
+        return 0.0
+    eta = jnp.ones_like(lane.base_y)
+    scale = jnp.exp(log_phi)[:, None]
+    found = response_distribution(family.observation_model, eta, family.inverse_link, scale)
+    if not _is_split(found):
+        return 0.0
+    return -jnp.sum(lane.base_weight * found.log_base(lane.base_y))
+
+
+def _block_slopes(family: Family, coef, intercept, log_phi, X, y, weight, offset):
+    eta = lax.dot_general(coef, X, (((1,), (1,)), ((), ()))) + intercept[:, None]
+    if offset is not None:
+        eta = eta + offset
+    used = weight > 0
+
+    def total(eta, log_phi):
+        # A row without weight may hold anything, also what lies outside the domain of the link.
+        inside = jnp.where(jnp.repeat(used, len(eta) // len(used), axis=0), eta, 1.0)
+        energies = _row_energies(family, y, inside, log_phi)
+        return jnp.sum(jnp.where(used, weight * energies, 0.0))
+
+    value, (slope, of_phi) = jax.value_and_grad(total, (0, 1))(eta, log_phi)
+    of_coef = lax.dot_general(slope, X, (((1,), (0,)), ((), ())))
+    return value, of_coef, slope.sum(axis=1), of_phi
+
+
+def likelihood_slopes(family: Family, shared: Shared, lane: Lane, coef, intercept, log_phi):
+    """Return the energy of the responses and its derivatives, in one pass over the rows."""
+    plain = lambda a: None if a is None else a.reshape(a.shape[-2:])  # noqa: E731
+    y, weight, offset = lane.y, plain(lane.weight), plain(lane.offset)
+    n_rows, size = len(shared.X), family.block
+    slopes = partial(_block_slopes, family, coef, intercept, log_phi)
+    if size >= n_rows:
+        return slopes(shared.X, y, weight, offset)
+
+    def step(i, carry):
+        start = jnp.minimum(i * size, n_rows - size)
+        rows = lambda a, axis: lax.dynamic_slice_in_dim(a, start, size, axis)  # noqa: E731
+        # the last block is moved back to full length; rows seen before do not count again
+        fresh = (jnp.arange(size) + start >= i * size).astype(weight.dtype)
+        more = slopes(
+            rows(shared.X, 0), rows(y, 1), rows(weight, 1) * fresh,
+            None if offset is None else rows(offset, 1),
+        )  # fmt: skip
+        return jax.tree.map(jnp.add, carry, more)
+
+    zero = (jnp.zeros(()), jnp.zeros_like(coef), jnp.zeros_like(intercept), jnp.zeros_like(log_phi))
+    return lax.fori_loop(0, -(-n_rows // size), step, zero)
+
+
+def _likelihood_energy(family, shared, lane, coef, intercept, log_phi):
+    """Energy whose gradient was computed beside its value, so that the rows are read once."""
+    here = jax.tree.map(lax.stop_gradient, (coef, intercept, log_phi))
+    value, *slopes = likelihood_slopes(family, shared, lane, *here)
+    # Outside the domain of the link the density is zero. The NaN slope marks such an exit.
+    value = jnp.where(jnp.isnan(value), jnp.inf, value)
+    for slope, argument, fixed in zip(slopes, (coef, intercept, log_phi), here, strict=True):
+        value = _add_slope(value, lax.stop_gradient(slope), argument, fixed)
+    return value
+
+
+@jax.custom_jvp
+def _add_slope(value, slope, argument, fixed):
+    del slope, argument, fixed
+    return value
+
+
+@_add_slope.defjvp
+def _add_slope_jvp(primals, tangents):
+    value, slope, _, _ = primals
+    return value, tangents[0] + jnp.sum(slope * tangents[2])
+
+
+def has_domain(family: Family) -> bool:
+    """Return whether some predictors have no density, as where a mean would be negative."""
+    if family.n_classes is not None:
+        return False
+    eta = jnp.array([[-1.0, 1.0]])
+    return bool(jnp.isnan(_row_energies(family, jnp.ones((1, 2)), eta, jnp.zeros(1))).any())
+
+
+# -- priors ----------------------------------------------------------------------------------------
+
+
+def _rates(family: Family, lane: Lane, log_phi):
+    """Return n times kappa of each response."""
+    if family.n_classes is not None:
+        return lane.n
+    return lane.n * kappa(family.observation_model, jnp.exp(log_phi))
+
+
+def _log_or_zero(values):
+    return jnp.where(values > 0, jnp.log(jnp.where(values > 0, values, 1.0)), 0.0)
+
+
+def _elementwise(penalty: Penalty, per_column):
+    """Return the absolute and the quadratic rate of each coefficient, zero where there is none."""
+    terms = (penalty.l1, penalty.l2)
+    return [jnp.zeros(()) if term is None else per_column * term for term in terms]
+
+
+def _penalty_energy(family: Family, lane: Lane, coef, log_phi, smooth: bool):
+    """Minus the log-prior of the coefficients in use.
+
+    With `smooth` priors with a kink are replaced by normal ones of the same variance.
+    """
+    penalty, c = lane.penalty, _rates(family, lane, log_phi)
+    normaliser = -jnp.sum(lane.power * jnp.log(c)) if family.sampled else 0.0
+    coef = jnp.where(lane.mask, coef, 0.0)
+    if penalty.group is not None:
+        rate = c[lane.group_response] * penalty.group_strength
+        if not smooth:
+            return normaliser + jnp.sum(rate * _norms(penalty, coef))
+        inside = penalty.group >= 0
+        size = jnp.zeros_like(rate).at[penalty.group].add(jnp.where(inside, 1.0, 0.0))
+        precision = jnp.square(rate) / (size + 1.0)
+        each = jnp.where(inside, precision[penalty.group], 0.0)
+        return normaliser + 0.5 * jnp.sum(each * jnp.square(coef))
+    a, b = _elementwise(penalty, jnp.repeat(c, family.classes)[:, None])
+    if penalty.l1 is not None and penalty.l2 is not None and (family.sampled or smooth):
+        return _elastic_energy(lane, a, b, coef, smooth)
+    if penalty.l1 is not None and smooth:
+        return normaliser + 0.25 * jnp.sum(jnp.square(a * coef))
+    return normaliser + jnp.sum(a * jnp.abs(coef)) + 0.5 * jnp.sum(b * jnp.square(coef))
+
+
+def _norms(penalty, coef):
+    return group_norms(coef[None], penalty.group[None], penalty.group_strength.shape[-1])[0]
+
+
+def _elastic_energy(lane: Lane, a, b, coef, smooth: bool):
+    proper = lane.mask & (a + b > 0)
+    prior = ElasticNet(jnp.where(proper, a, 1.0), jnp.where(proper, b, 1.0))
+    if smooth:
+        each = 0.5 * (jnp.square(coef) / prior.variance + jnp.log(prior.variance))
+    else:
+        each = -prior.log_prob(coef)
+    return jnp.sum(jnp.where(proper, each, 0.0))
+
+
+def _mixture(family: Family, lane: Lane, coef, log_mixing, log_phi):
+    """Return coefficients from their normal coordinates, and minus the log-prior of both."""
+    mixing, c = lane.mixing, _rates(family, lane, log_phi)
+    rate = c[mixing.response] * mixing.strength
+    rate = jnp.where(rate > 0, rate, 1.0)
+    mixed = mixing.member >= 0
+    t = coef / mixing.unit
+    variance = (2.0 * jnp.exp(log_mixing) / jnp.square(rate))[mixing.member]
+    energy = jnp.sum(jnp.exp(log_mixing) - mixing.shape * log_mixing)
+    _, b = _elementwise(lane.penalty, jnp.repeat(c, family.classes)[:, None])
+    if lane.penalty.l2 is not None:
+        prior = ElasticNet(jnp.where(mixed, rate[mixing.member], 1.0), jnp.where(mixed, b, 1.0))
+        each = 0.5 * jnp.log1p(b * variance) + jnp.log(prior.l1) - prior.log_prob(0.0)
+        energy += jnp.sum(jnp.where(mixed, each, 0.0))
+        variance = variance / (1.0 + b * variance)
+    energy += 0.5 * jnp.sum(jnp.where(mixed, jnp.square(t), b * jnp.square(coef) * lane.mask))
+    if family.sampled:
+        energy -= jnp.sum(lane.power * jnp.log(c))
+    return jnp.where(mixed, t * jnp.sqrt(jnp.where(mixed, variance, 1.0)), coef), energy
+
+
+def _other_energy(family: Family, shared: Shared, lane: Lane, coef, intercept, log_phi):
+    """Minus the log-prior of intercepts and dispersions."""
+    energy = 0.0
+    if shared.intercept_prior is not None:
+        by_response = intercept.reshape(family.responses, -1)
+        at_mean = by_response + (coef @ shared.feature_mean).reshape(family.responses, -1)
+        standard = (at_mean - lane.intercept_location[:, None]) / lane.intercept_unit[:, None]
+        energy -= jnp.sum(shared.intercept_prior.log_prob(standard))
+    if family.sampled:
+        scale = jnp.exp(log_phi) / lane.scale_unit
+        energy -= jnp.sum(shared.scale_prior.log_prob(scale) + log_phi)
+    return energy + _base_energy(family, lane, log_phi)
+
+
+# -- the whole -------------------------------------------------------------------------------------
+
+
+def parameters(family: Family, lane: Lane, u, log_mixing=None):
+    """Return coefficients (columns, features), intercepts, log scales, and minus the log-prior of scale mixtures."""
+    coordinates, intercept, log_phi = split(family, u, lane.mask.shape[-1])
+    coef, intercept = to_columns(family, coordinates, intercept)
+    if not family.sampled:
+        log_phi = lane.log_scale
+    energy = 0.5 * jnp.sum(lane.precision * jnp.square(coordinates))
+    if log_mixing is not None:
+        coef, more = _mixture(family, lane, coef, log_mixing, log_phi)
+        energy += more
+    return jnp.where(lane.mask, coef, 0.0), intercept, log_phi, energy, coef
+
+
+def from_whitened(family: Family, lane: Lane, z):
+    """Return (u, log mixing variables or None) of whitened coordinates."""
+    size = lane.centre.shape[-1]
+    u = lane.centre + lane.whiten @ z[:size]
+    if not family.mixture:
+        return u, None
+    return u, lane.mixing.location + lane.mixing.spread * z[size:]
+
+
+def energy(family: Family, shared: Shared, lane: Lane, z):
+    """Return minus the log of the joint density at whitened coordinates, up to a constant."""
+    u, log_mixing = from_whitened(family, lane, z)
+    coef, intercept, log_phi, value, _ = parameters(family, lane, u, log_mixing)
+    if not family.mixture:
+        value += _penalty_energy(family, lane, coef, log_phi, smooth=False)
+    value += _other_energy(family, shared, lane, coef, intercept, log_phi)
+    return value + _likelihood_energy(family, shared, lane, coef, intercept, log_phi)
+
+
+def surrogate_slopes(family: Family, shared: Shared, lane: Lane, u):
+    """Return the energy with priors made smooth, and its gradient in u; differentiable once more."""
+
+    def prior(u):
+        coef, intercept, log_phi, value, _ = parameters(family, lane, u)
+        value += _penalty_energy(family, lane, coef, log_phi, smooth=True)
+        return value + _other_energy(family, shared, lane, coef, intercept, log_phi)
+
+    def model(u):
+        return parameters(family, lane, u)[:3]
+
+    value, gradient = jax.value_and_grad(prior)(u)
+    arguments, pullback = jax.vjp(model, u)
+    more, *slopes = likelihood_slopes(family, shared, lane, *arguments)
+    return value + more, gradient + pullback(tuple(slopes))[0]

@@ -1,0 +1,189 @@
+"""From a problem to the posteriors that are sampled: everything as :class:`bayesglm._sampling._target.Lane`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bayesglm import observation_models
+from bayesglm._penalty import Penalty
+from bayesglm._sampling._target import Family, Lane, Shared
+from bayesglm.glm._problem import Problem, Rows
+from bayesglm.model import Weak, default_scale_prior, is_zero_sum
+
+# Predictors of all chains and lanes in one pass over the rows, in bytes.
+_BLOCK_BYTES = 1 << 26
+_MIN_ROWS = 64
+# Distinct counts are padded to a power of this number, so that other data rarely need another program.
+_TABLE = 4
+
+
+class Priors(NamedTuple):
+    """What a posterior takes beside the penalty."""
+
+    scale: Any  # a distribution to sample the dispersion from, or its fixed values (neurons,)
+    scale_unit: Any  # (neurons,)
+    intercept: Any  # distribution of an intercept, or None
+    weak: Weak | None
+
+
+def double(problem: Problem) -> Problem:
+    """Return the problem with its rows in float64."""
+    rows = problem.rows
+    wide = lambda a: None if a is None else np.asarray(a, np.float64)  # noqa: E731
+    y = rows.y if problem.n_classes else wide(rows.y)
+    design = rows.design.with_matrix(wide(rows.design.matrix))
+    return replace(problem, rows=Rows(design, y, wide(rows.weight), wide(rows.offset)))
+
+
+def priors_of(problem: Problem, scale, fitted_scale, scale_prior, intercept_prior, weak) -> Priors:
+    """Return the priors of intercepts and dispersions."""
+    name = type(problem.observation_model).__name__
+    default = default_scale_prior(name, 1.0)
+    prior = default if scale_prior is None else scale_prior
+    ones = np.ones(problem.n_neurons)
+    if prior is None or problem.n_classes is not None:
+        return Priors(ones, ones, intercept_prior, weak)
+    if scale == "plugin":
+        values = np.broadcast_to(np.asarray(fitted_scale, float), ones.shape)
+        return Priors(values, ones, intercept_prior, weak)
+    unit = ones
+    if scale_prior is None and name == "GaussianObservations":
+        unit = np.square(spread(problem.rows))
+    return Priors(prior, unit, intercept_prior, weak)
+
+
+def has_dispersion(problem: Problem) -> bool:
+    """Return whether the family has a dispersion to sample."""
+    return default_scale_prior(type(problem.observation_model).__name__, 1.0) is not None
+
+
+def spread(rows: Rows) -> np.ndarray:
+    """Return the standard deviation of the responses of each neuron."""
+    weight = np.broadcast_to(rows.weight, rows.y.shape)
+    return np.sqrt(np.var(rows.y, axis=0, where=weight > 0)) + np.finfo(float).tiny
+
+
+def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared, Lane]:
+    """Return the posteriors of a problem in float64, as NumPy arrays.
+
+    Whitening is the identity, to be set where the modes are known.
+    """
+    many, n_neurons = problem.n_lanes, problem.n_neurons
+    responses, classes = n_neurons // many, problem.n_classes or 1
+    objective = problem.objective(whole=True)
+    (data,), penalty = objective.shards.parts, objective.penalty
+    # solvers fill up their last chunk of lanes
+    host = lambda a: None if a is None else np.asarray(a)[:many]  # noqa: E731
+    X = data.X.first
+    by_lane = lambda a: np.asarray(a, float).reshape(many, responses)  # noqa: E731
+    n = by_lane(problem.rows.n)
+    weight = host(data.weight)
+    if problem.joint:
+        weight = weight * (n / n.mean())[..., None]
+    sampled = not isinstance(priors.scale, np.ndarray)
+    zero_sum = is_zero_sum(problem.penalty, problem.mask, problem.n_classes)
+    rows = len(X)
+    family = Family(
+        objective.spec.observation_model, problem.inverse_link, problem.n_classes, responses, zero_sum,
+        problem.n_classes is not None and priors.intercept is None, sampled, False,
+        _block(rows, many * chains * responses * classes),
+    )  # fmt: skip
+    n_features = X.shape[1]
+    mask = np.asarray(problem.to_lanes(problem.mask))
+    penalty, group_response = _groups(penalty, responses, classes)
+    precision = _precision(problem, priors.weak, family, mask)
+    base = _base_table(problem, many, responses) if sampled else (n * 0 + 1.0, n * 0)
+    base_y, base_weight = (a.reshape(many, responses, -1) for a in base)
+    size, weak = family.size(n_features), priors.weak
+    lane = Lane(
+        host(data.y), weight, host(data.offset), n, mask, penalty, group_response, precision,
+        power_of(penalty, mask, group_response, responses), base_y, base_weight,
+        np.zeros((many, responses)) if sampled else np.log(by_lane(priors.scale)),
+        by_lane(priors.scale_unit),
+        by_lane(np.zeros(n_neurons) if weak is None else weak.location),
+        by_lane(np.ones(n_neurons) if weak is None else weak.unit),
+        np.zeros((many, size)), np.broadcast_to(np.eye(size), (many, size, size)), None,
+    )  # fmt: skip
+    mean = np.zeros(n_features) if weak is None else weak.feature_mean
+    intercept_prior = priors.intercept if weak is None else weak.prior
+    shared = Shared(X, mean, intercept_prior, priors.scale if sampled else None)
+    return family, shared, lane
+
+
+def _block(n_rows: int, columns: int) -> int:
+    size = max(_MIN_ROWS, _BLOCK_BYTES // (8 * columns) // _MIN_ROWS * _MIN_ROWS)
+    return n_rows if size >= n_rows else size
+
+
+def _groups(penalty: Penalty, responses: int, classes: int):
+    """Leave groups without a strength flat, and say which response's weight each group has."""
+    if penalty.group is None:
+        return penalty, None
+    strength = penalty.group_strength
+    at = np.take_along_axis(
+        strength, np.maximum(penalty.group, 0).reshape(len(strength), -1), axis=1
+    )
+    group = np.where(
+        (penalty.group >= 0) & (at.reshape(penalty.group.shape) > 0), penalty.group, -1
+    )
+    response = np.zeros(strength.shape, int)
+    for lane, ids in enumerate(group):
+        by_feature = ids.T  # the order in which the prior looks for a member
+        for g in np.unique(ids[ids >= 0]):
+            response[lane, g] = np.argwhere(by_feature == g)[0, 1] // classes
+    return penalty._replace(group=group), response
+
+
+def _precision(problem: Problem, weak: Weak | None, family: Family, mask) -> np.ndarray:
+    """Precision of stand-ins for masked coefficients, and of weak priors."""
+    value = np.where(mask, 0.0, 1.0)
+    if weak is not None:
+        value += np.where(mask, problem.to_lanes(weak.precision), 0.0)
+    value = value.reshape(len(mask), family.responses, family.classes, -1)
+    return value[:, :, : family.coef_dims]
+
+
+def power_of(penalty: Penalty, mask, group_response, responses: int) -> np.ndarray:
+    """Return the power of n kappa in the normalisation of the prior, (lanes, responses)."""
+    many = len(mask)
+    if penalty.group is not None:
+        power = np.zeros((many, responses))
+        lane, column, feature = np.nonzero(penalty.group >= 0)
+        np.add.at(power, (lane, group_response[lane, penalty.group[lane, column, feature]]), 1.0)
+        return power
+    if penalty.l1 is not None and penalty.l2 is not None:
+        return np.zeros((many, responses))
+    one, each = (penalty.l1, 1.0) if penalty.l1 is not None else (penalty.l2, 0.5)
+    if one is None:
+        return np.zeros((many, responses))
+    return each * np.sum((mask & (one > 0)).reshape(many, responses, -1), axis=-1)
+
+
+def _base_table(problem: Problem, many: int, responses: int):
+    """Return responses that stand for all in the part of the log-density without the predictor.
+
+    That part does not involve a Gaussian response, is linear in the log of a Gamma response, and takes few different
+    values for counts.
+    """
+    rows = problem.rows
+    weight = np.broadcast_to(rows.weight, rows.y.shape).astype(float)
+    total = weight.sum(axis=0)
+    kind = observation_models.static(problem.observation_model)
+    if kind is observation_models.GaussianObservations:
+        return np.ones(total.shape), total
+    if kind is observation_models.GammaObservations:
+        logs = np.sum(weight * np.log(rows.y), axis=0) / np.maximum(total, 1e-300)
+        return np.exp(logs), total
+    values, index = np.unique(rows.y, return_inverse=True)
+    if kind is observation_models.NegativeBinomialObservations and len(values) < len(rows.y) // 4:
+        length = _TABLE ** int(np.ceil(np.log(max(len(values), 2)) / np.log(_TABLE)))
+        index = index.reshape(rows.y.shape)
+        table = np.stack(
+            [np.bincount(i, w, length) for i, w in zip(index.T, weight.T, strict=True)]
+        )
+        values = np.pad(values, (0, length - len(values)), constant_values=1.0)
+        return np.broadcast_to(values, table.shape), table
+    return rows.y.T, weight.T

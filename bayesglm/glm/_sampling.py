@@ -1,0 +1,332 @@
+"""Sampling the posterior behind the estimators' interface."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.util import is_prng_key
+from tqdm import tqdm
+
+from bayesglm import observation_models, posterior
+from bayesglm._design import feature_labels
+from bayesglm._sampling import _propriety, _psis, _sampler, _target
+from bayesglm.glm import _lanes
+from bayesglm.glm._fitting import Fitting
+from bayesglm.glm._joint import check_counts, weak_of
+from bayesglm.glm._solve import listed
+
+METHODS = ("nuts", "laplace")
+
+
+class Sampling(Fitting):
+    """An estimator whose posterior can be sampled."""
+
+    @property
+    def posterior_(self):
+        """Draws of :meth:`sample_posterior` as an `xarray.DataTree` in the ArviZ schema; None without."""
+        return self._posterior
+
+    def sample_posterior(
+        self, X, y, *, method="nuts", num_samples=1000, num_chains=4, num_warmup=None,
+        random_key=None, scale="sample", neuron_batch_size=None, progress_bar=True,
+        sample_weight=None, offset=None, prior=None, scale_prior=None, intercept_prior=None,
+    ):  # fmt: skip
+        r"""Fit, and draw from the posterior of which the fit is the mode.
+
+        Neurons are sampled side by side, in float64, each in coordinates in which the normal approximation at its mode
+        is standard. Afterwards :attr:`posterior_`, :meth:`summary`, :meth:`predict_interval`, :meth:`loo` and the like
+        are available until the next `fit`.
+
+        Parameters
+        ----------
+        X, y
+            As in :meth:`fit`; counts must be integers.
+        method : "nuts" or "laplace"
+            The no-U-turn sampler, or the normal approximation with importance resampling, whose Pareto k-hat says
+            whether it can be trusted.
+        num_samples, num_chains : int
+            Draws of each chain, at least 4, and chains.
+        num_warmup : int, optional
+            Draws before that, which adapt the step size; by default 100, and 300 where a prior with a kink dominates.
+        random_key : JAX random key, optional
+            The same key gives the same draws; by default that of seed 0.
+        scale : "sample" or "plugin"
+            Whether the dispersion (Gaussian variance, Gamma and NegativeBinomial dispersion) has a weak prior
+            (:func:`bayesglm.model.default_scale_prior`) or is fixed at `scale_`.
+        neuron_batch_size : int, optional
+            Neurons sampled at once, at least 8; by default as many as a gigabyte holds.
+        progress_bar : bool
+        sample_weight, offset
+            As in :meth:`fit`. A weight raises the likelihood of a row to a power.
+        prior : None or "auto"
+            ``"auto"`` gives an UnRegularized model weakly informative priors in the units of the data: normal, for a
+            coefficient with 2.5 times the ratio of the standard deviations of response (Gaussian; otherwise 1) and
+            feature, for the predictor at the mean of the features with 2.5 times that of the response.
+        scale_prior, intercept_prior : NumPyro distributions of one number, optional
+            In place of the weak prior of the dispersion, and of the flat one of the intercepts.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range, or the posterior is improper: the message names neurons or features.
+        TypeError
+            If `random_key` is not a key, or X has another structure than an earlier fit.
+
+        Warns
+        -----
+        RuntimeWarning
+            Naming the neurons whose draws are not to be trusted.
+
+        References
+        ----------
+        Hoffman, Gelman (2014), The No-U-Turn Sampler. https://jmlr.org/papers/v15/hoffman14a.html
+        Goodrich, Gabry, Ali, Brilleman (2020), rstanarm: default priors. https://mc-stan.org/rstanarm/articles/priors
+        """
+        _check_arguments(
+            method, num_samples, num_chains, num_warmup, neuron_batch_size, scale, prior, self
+        )
+        key, seed = _check_key(random_key)
+        previous = self._encoder
+        with jax.enable_x64(True), contextlib.ExitStack() as stack:
+            progress = _bar(stack) if progress_bar else None
+            options = _sampler.Options(
+                method, num_samples, num_chains, num_warmup, neuron_batch_size, key, progress, None
+            )
+            try:
+                self._encoder = self._new_encoder(y)
+                found = self._sample(
+                    X, y, options, scale, prior, scale_prior, intercept_prior, sample_weight, offset, seed,
+                )  # fmt: skip
+            except BaseException:
+                self._encoder = previous
+                raise
+        fitted, tree, message = found
+        self._forget_fit()
+        self.__dict__.update(fitted)
+        self._posterior = tree
+        if message:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return self
+
+    def _sample(
+        self, X, y, options, scale, prior, scale_prior, intercept_prior, sample_weight, offset, seed
+    ):  # fmt: skip
+        rows = self._rows(X, y, self._encoder, sample_weight, offset)
+        _check_structure(self, rows.design)
+        check_counts(self.observation_model, rows.y, rows.weight)
+        problem = _lanes.double(self._problem(rows))
+        weak = weak_of(problem) if prior == "auto" else None
+        own = weak is not None or intercept_prior is not None
+        if own and scale == "plugin" and _lanes.has_dispersion(problem):
+            raise ValueError(
+                "`scale='plugin'` goes with the priors of the fit; use `scale='sample'`."
+            )
+        view = problem_view(problem, own)
+        if weak is None:
+            _propriety.check(view)
+            options = options._replace(check=partial(_check_information, view, problem))
+        if own:
+            fitted = _unfitted(problem, rows)
+        else:
+            with (
+                warnings.catch_warnings()
+            ):  # what is wrong with a fit is told of the posterior below
+                warnings.simplefilter("ignore", RuntimeWarning)
+                fitted = self._fit(X, y, None, sample_weight, offset)
+        priors = _lanes.priors_of(
+            problem, scale, fitted["_scale"], scale_prior, intercept_prior, weak
+        )
+        family, shared, lanes = _lanes.build(problem, priors, options.num_chains)
+        start = _start(problem, family, fitted, priors)
+        sampled = _sampler.posteriors(family, shared, lanes, start, options)
+        if own:
+            fitted |= _from_draws(problem, sampled, rows)
+        return fitted, self._tree(problem, sampled, options, seed, priors), _message(
+            sampled, options, problem, self._population
+        )  # fmt: skip
+
+    def _tree(self, problem, sampled, options, seed, priors):
+        design = problem.rows.design
+        names = {"feature": feature_labels(design.structure, design.widths)}
+        if self._population:
+            names["neuron"] = np.arange(problem.n_neurons)
+        if self._classifier:
+            names["class"] = np.asarray(self._encoder.classes_)
+        attrs = {
+            "observation_model": type(self.observation_model).__name__,
+            "inverse_link": getattr(self.inverse_link_function, "__name__", "custom"),
+            "regularizer": type(self.regularizer).__name__,
+            "regularizer_strength": repr(self.regularizer_strength),
+            "prior": "penalty" if priors.weak is None else "auto",
+            "n_train": np.atleast_1d(problem.rows.n),
+            "num_warmup": -1 if options.num_warmup is None else options.num_warmup,
+            "random_key": seed,
+            "method": options.method,
+            "step_size": sampled.step_size,
+            "resampled_neurons": np.flatnonzero(sampled.retried),
+            "mixture_neurons": np.flatnonzero(sampled.mixture),
+        }
+        observed = problem.rows.y if self._population else problem.rows.y[:, 0]
+        return posterior.to_tree(
+            sampled, problem.outputs, problem.n_neurons, names, attrs, observed
+        )
+
+
+def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estimator) -> None:
+    """Refuse arguments out of range, before anything is computed."""
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {METHODS}, but {method!r} was given.")
+    counts = (("num_samples", samples, 4), ("num_chains", chains, 1), ("num_warmup", warmup, 10),
+              ("neuron_batch_size", batch, 1))  # fmt: skip
+    for name, value, least in counts:
+        if value is None and name in ("num_warmup", "neuron_batch_size"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer of at least {least}, but {value!r} was given."
+            )
+    if scale not in ("sample", "plugin"):
+        raise ValueError(f"`scale` must be 'sample' or 'plugin', but {scale!r} was given.")
+    if prior not in (None, "auto"):
+        raise ValueError(f"`prior` must be None or 'auto', but {prior!r} was given.")
+    if prior == "auto" and type(estimator.regularizer).__name__ != "UnRegularized":
+        raise ValueError(
+            f"`prior='auto'` is for UnRegularized models; {type(estimator.regularizer).__name__} is a prior itself."
+        )
+
+
+def _check_key(random_key):
+    """Return a typed random key and the numbers that stand for it."""
+    if random_key is None:
+        random_key = jax.random.key(0)
+    try:
+        single = is_prng_key(random_key)
+        if single and not jnp.issubdtype(random_key.dtype, jax.dtypes.prng_key):
+            random_key = jax.random.wrap_key_data(random_key)
+    except Exception:
+        single = False
+    if not single or random_key.ndim:
+        raise TypeError(
+            f"`random_key` must be a JAX random key such as `jax.random.key(0)`, but {random_key!r} was given."
+        )
+    return random_key, np.asarray(jax.random.key_data(random_key)).astype(np.int64)
+
+
+def _bar(stack):
+    bar = stack.enter_context(tqdm(total=100, desc="sampling", unit="%", leave=False))
+    return lambda share: bar.update(min(round(100 * share, 2), bar.total - bar.n))
+
+
+def _check_structure(estimator, design) -> None:
+    if estimator._coef is None:
+        return
+    structure, widths, _ = estimator._coef
+    if structure != design.structure or widths != design.widths:
+        raise TypeError(
+            f"X has the structure {design.structure} with {design.widths} features, but this estimator was fitted to "
+            f"{structure} with {widths}. Use a new estimator or `sklearn.base.clone`."
+        )
+
+
+def problem_view(problem, proper_intercept: bool) -> _propriety.View:
+    """Return what decides whether the posterior is proper."""
+    design = problem.rows.design
+    penalty = problem.penalty
+    if penalty.group is not None:
+        flat = (penalty.group < 0) | (penalty.group_strength[np.maximum(penalty.group, 0)] == 0)
+    else:
+        terms = [t for t in penalty[:2] if t is not None]
+        flat = np.broadcast_to(sum(terms, np.zeros(())) == 0, problem.mask.shape)
+    by_neuron = (design.n_features, problem.n_neurons, -1)
+    intercept = problem.initial()[1].reshape(problem.n_neurons, -1)
+    if (
+        problem.n_classes is not None
+    ):  # a class that never occurs has a very small, finite intercept
+        intercept = np.where(np.ptp(intercept, axis=1, keepdims=True) > 30.0, -np.inf, intercept)
+    return _propriety.View(
+        problem.observation_model, problem.inverse_link, design.matrix,
+        np.broadcast_to(problem.rows.weight, problem.rows.y.shape),
+        (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
+        feature_labels(design.structure, design.widths), bool(problem.outputs) and (
+            len(problem.outputs) > (problem.n_classes is not None)
+        ),
+    )  # fmt: skip
+
+
+def _check_information(view, problem, spread) -> None:
+    """Raise for neurons with a flat prior along a direction of which the responses say nothing."""
+    spread = np.repeat(spread, problem.n_neurons // problem.n_lanes)
+    _propriety.check_information(view, np.where(view.flat.any(axis=0), spread, 0.0))
+
+
+def _start(problem, family, fitted, priors):
+    """Return coordinates where the search for the modes starts: the fit."""
+    coef, intercept = fitted["_coef"][2], fitted["_intercept"]
+    theta = problem.theta(np.nan_to_num(coef), np.nan_to_num(intercept))
+    u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
+    if not family.sampled:
+        return u
+    scale = np.asarray(fitted["_scale"], float)
+    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+    scale = np.broadcast_to(scale, (problem.n_neurons,)).reshape(problem.n_lanes, -1)
+    return np.concatenate([u, np.log(scale)], axis=1)
+
+
+def _unfitted(problem, rows) -> dict[str, Any]:
+    """Return a start for posteriors that have a mode where the likelihood has none."""
+    coef, intercept = problem.initial()
+    intercept = np.clip(np.nan_to_num(intercept, nan=0.0, posinf=5.0, neginf=-5.0), -1e6, 1e6)
+    model = problem.observation_model
+    scale = np.full(problem.n_neurons, float(getattr(model, "scale", 1.0) or 1.0))
+    if getattr(model, "has_scale", False):
+        relative = isinstance(model, observation_models.GammaObservations)
+        unit = np.abs(problem.rows.y.mean(axis=0)) if relative else 1.0
+        scale = np.square(_lanes.spread(problem.rows) / unit)
+    return {"_coef": (rows.design.structure, rows.design.widths, coef),
+            "_intercept": np.atleast_1d(intercept), "_scale": scale, "_dof_resid": None}  # fmt: skip
+
+
+def _from_draws(problem, sampled, rows) -> dict[str, Any]:
+    """Return the mode that was found under priors that `fit` does not know."""
+    coef, intercept = problem.params(
+        np.concatenate([sampled.mode[0], sampled.mode[1][..., None]], axis=-1)
+    )
+    found = {"_coef": (rows.design.structure, rows.design.widths, coef),
+             "_intercept": np.atleast_1d(intercept)}  # fmt: skip
+    if sampled.log_scale.size:
+        found["_scale"] = np.exp(sampled.log_scale).mean(axis=(0, 1)).reshape(-1)
+    return found
+
+
+def _message(sampled, options, problem, population: bool) -> str:
+    """Return what to warn of, or an empty string."""
+    cases = []
+    if sampled.khat is not None:
+        bad = sampled.khat > _psis.good_k(options.num_samples * options.num_chains)
+        cases.append(
+            (
+                bad,
+                "the normal approximation is too far off (Pareto k-hat above 0.7). Use `method='nuts'`.",
+            )
+        )
+    else:
+        diverging = sampled.stats["diverging"].any(axis=(0, 1))
+        cases.append((diverging, "divergent transitions remain: the draws may miss a part of the posterior. "
+                      "Use a stronger penalty, or `prior='auto'`."))  # fmt: skip
+        cases.append((~diverging & ~sampled.settled, "chains have not mixed (split R-hat above 1.05). "
+                      "Raise `num_warmup` and `num_samples`."))  # fmt: skip
+    per_lane = problem.n_neurons // problem.n_lanes
+    name = lambda bad: (  # noqa: E731
+        f"Neurons {listed(np.flatnonzero(np.repeat(bad, per_lane)))}" if population else "The model"
+    )
+    return " ".join(f"{name(bad)}: {text}" for bad, text in cases if bad.any())

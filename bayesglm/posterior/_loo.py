@@ -1,0 +1,118 @@
+"""Leave-one-out cross-validation from one set of draws, streamed over the rows.
+
+References
+----------
+Vehtari, Gelman, Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and WAIC.
+doi:10.1007/s11222-016-9696-4
+Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling. arXiv:1507.02646
+Czado, Gneiting, Held (2009), Predictive model assessment for count data. doi:10.1111/j.1541-0420.2009.01191.x
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from bayesglm._likelihood import response_distribution
+from bayesglm._sampling import _psis
+from bayesglm.posterior import _families, _predict
+
+if TYPE_CHECKING:
+    from arviz_stats import ELPDData
+
+# Cells (rows x neurons) above which a random subset of the rows stands for all.
+MAX_CELLS = 1_000_000
+
+
+class Pointwise(NamedTuple):
+    """What is known of each cell (rows, *neurons)."""
+
+    elpd: np.ndarray
+    lppd: np.ndarray
+    k: np.ndarray
+    pit: np.ndarray | None
+
+
+def pointwise(posterior: _predict.Posterior, X, y, offset, uniform=None) -> Pointwise:
+    """Return the leave-one-out log-density of each response.
+
+    Parameters
+    ----------
+    y : array (rows, *neurons)
+    uniform : array (rows, *neurons), optional
+        Uniform numbers that randomise the probability integral transform of counts; without them it is not computed.
+    """
+    elpd, lppd, k = (np.empty(y.shape) for _ in range(3))
+    pit = None if uniform is None else np.empty(y.shape)
+    for rows, eta in _predict.chunks(posterior, X, offset):
+        some, count = y[rows], rows.stop - rows.start
+        log_lik = _log_likelihood(posterior, some[:, None], eta[:count])
+        by_cell = np.moveaxis(log_lik, 1, -1).reshape(-1, log_lik.shape[1])
+        weights, shape = _psis.smooth(-by_cell)
+        elpd[rows] = _psis.logsumexp(weights + by_cell).reshape(some.shape)
+        lppd[rows] = (_psis.logsumexp(by_cell) - np.log(by_cell.shape[1])).reshape(some.shape)
+        k[rows] = shape.reshape(some.shape)
+        if uniform is not None:
+            weights = np.moveaxis(np.exp(weights).reshape(*some.shape, -1), -1, 1)
+            pit[rows] = _transform(posterior, some, eta[:count], weights, uniform[rows])
+    return Pointwise(elpd, lppd, k, pit)
+
+
+def _log_likelihood(posterior, y, eta):
+    scale = 1.0 if posterior.classes else jnp.asarray(posterior.scale)
+    found = response_distribution(posterior.model, jnp.asarray(eta), posterior.inverse_link, scale)
+    return np.asarray(found.log_prob(jnp.asarray(y)))
+
+
+def _transform(posterior, y, eta, weights, uniform):
+    mu = np.asarray(posterior.inverse_link(jnp.asarray(eta)))
+    upto = lambda y: np.sum(  # noqa: E731
+        weights * _families.cdf(posterior.model, y[:, None], mu, posterior.scale), axis=1
+    )
+    upper = upto(y)
+    if not _families.is_discrete(posterior.model):
+        return upper
+    lower = upto(y - 1.0)
+    return lower + uniform * (upper - lower)
+
+
+def elpd_data(found: Pointwise, used, n_draws: int, n_all: int) -> ELPDData:
+    """Return estimates as ArviZ knows them.
+
+    Parameters
+    ----------
+    used : bool array (rows, *neurons)
+        Cells that count.
+    n_all : int
+        Cells that those in use stand for.
+    """
+    import xarray as xr  # late, as all of ArviZ: importing them takes longer than most fits
+
+    each, k = found.elpd[used], found.k[used]
+    good_k = _psis.good_k(n_draws)
+    n = len(each)
+    share = n_all / n
+    names = ("sample", "neuron")[: found.elpd.ndim] if used.all() else ("cell",)
+    box = lambda a: xr.DataArray(a if used.all() else a[used], dims=names)  # noqa: E731
+    more = {}
+    if n_all > n:
+        error = n_all * np.sqrt((1.0 - n / n_all) / n) * each.std(ddof=1)
+        more = {"subsample_size": n, "subsampling_se": float(error)}
+        more |= {"loo_subsample_observations": None, "elpd_loo_approx": None}
+    return _elpd_class(n_all > n)(
+        elpd=float(share * each.sum()), se=float(np.sqrt(n_all) * each.std()),
+        p=float(share * (found.lppd - found.elpd)[used].sum()), n_samples=n_draws, n_data_points=n_all,
+        scale="log", warning=bool((k > good_k).any()), good_k=good_k, elpd_i=box(found.elpd),
+        pareto_k=box(found.k), **more,
+    )  # fmt: skip
+
+
+def _elpd_class(subsampled: bool):
+    """Return what makes a result: newer releases of ArviZ have a class for each kind, older ones an argument."""
+    from arviz_stats import utils
+
+    name = "ELPDDataLOOSubsample" if subsampled else "ELPDDataLOO"
+    return getattr(utils, name, partial(utils.ELPDData, kind="loo"))

@@ -1,0 +1,160 @@
+"""Predictions averaged over posterior draws, in row chunks.
+
+A prediction is a mixture over draws. Its mean, variance and distribution function are averages of those of the family,
+in closed form: nothing is simulated for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesglm._likelihood import response_distribution
+from bayesglm.posterior import _families
+
+# Bytes of the predictors of one chunk of rows under all draws.
+_CHUNK_BYTES = 1 << 25
+_BISECTIONS = 60
+
+
+class Posterior(NamedTuple):
+    """Draws, and the family they belong to; (draws, ...) with chains run together."""
+
+    coef: np.ndarray  # (draws, features, *outputs)
+    intercept: np.ndarray  # (draws, *outputs)
+    scale: np.ndarray  # (draws, *neurons), constant where it is fixed
+    model: Any
+    inverse_link: Callable
+    classes: bool
+
+    @classmethod
+    def of(cls, tree, scale, model, inverse_link, classes: bool, thin=None) -> Posterior:
+        """Return the draws of a tree; `thin` selects draws of each chain."""
+        data = tree["posterior"].dataset
+        data = data if thin is None else data.isel(draw=thin)
+        flat = lambda a: np.asarray(a).reshape(-1, *a.shape[2:])  # noqa: E731
+        coef, intercept = flat(data["coef"].values), flat(data["intercept"].values)
+        if "scale" in data:
+            drawn = flat(data["scale"].values)
+        else:
+            shape = intercept.shape[: intercept.ndim - classes]
+            drawn = np.broadcast_to(np.asarray(scale, float).reshape(
+                -1 if len(shape) > 1 else ()) if np.size(scale) else 1.0, shape)  # fmt: skip
+        return cls(coef, intercept, drawn, model, inverse_link, classes)
+
+    @property
+    def outputs(self):
+        """Shape of one row of the predictor."""
+        return self.intercept.shape[1:]
+
+
+def chunks(posterior: Posterior, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and their predictors (rows, draws, *outputs)."""
+    n_rows = len(X)
+    each = 8 * max(1, posterior.intercept.size)
+    size = int(np.clip(_CHUNK_BYTES // each, 1, max(n_rows, 1)))
+    for first in range(0, n_rows, size):
+        rows = slice(first, min(first + size, n_rows))
+        part = X[rows]
+        if len(part) < size:  # one shape for all chunks: the link compiles once
+            part = np.concatenate(
+                [part, np.broadcast_to(part[-1:], (size - len(part), *part.shape[1:]))]
+            )
+        eta = np.tensordot(part, posterior.coef, (1, 1)) + posterior.intercept
+        if offset is not None:
+            shift = offset[rows]
+            shift = np.concatenate([shift, np.zeros((size - len(shift), *shift.shape[1:]))])
+            eta = eta + shift.reshape(size, 1, *shift.shape[1:])
+        yield rows, eta
+
+
+def means(posterior: Posterior, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows and the means of the response (rows, draws, *outputs) under each draw."""
+    for rows, eta in chunks(posterior, X, offset):
+        mean = np.asarray(posterior.inverse_link(jnp.asarray(eta)))
+        yield rows, mean[: rows.stop - rows.start]
+
+
+def mean_and_sd(posterior: Posterior, X, offset):
+    """Return mean and standard deviation of a new response, each (rows, *outputs)."""
+    mean = np.empty((len(X), *posterior.outputs))
+    sd = np.empty_like(mean)
+    for rows, mu in means(posterior, X, offset):
+        noise = _families.variance(posterior.model, mu, posterior.scale)
+        mean[rows] = mu.mean(axis=1)
+        sd[rows] = np.sqrt(noise.mean(axis=1) + mu.var(axis=1))
+    return mean, sd
+
+
+def mean_probability(posterior: Posterior, X, offset) -> np.ndarray:
+    """Return class probabilities averaged over draws, (rows, *outputs)."""
+    found = np.empty((len(X), *posterior.outputs))
+    for rows, log_p in means(posterior, X, offset):
+        found[rows] = np.exp(log_p).mean(axis=1)
+    return found
+
+
+def interval(posterior: Posterior, X, offset, prob: float, kind: str):
+    """Return the equal-tailed interval of the mean or of a new response, each end (rows, *outputs)."""
+    ends = 0.5 * (1.0 - prob), 0.5 * (1.0 + prob)
+    low, high = (np.empty((len(X), *posterior.outputs)) for _ in range(2))
+    for rows, mu in means(posterior, X, offset):
+        if kind == "mean":
+            low[rows], high[rows] = np.quantile(mu, ends, axis=1)
+        else:
+            low[rows], high[rows] = (_quantile(posterior, mu, p) for p in ends)
+    return low, high
+
+
+def _quantile(posterior: Posterior, mu, p: float):
+    """Return the quantile of the mixture over draws, by bisection of its distribution function."""
+    model, scale = posterior.model, posterior.scale
+    known = np.isfinite(mu).all(axis=1)
+    mu = np.where(np.isfinite(mu), mu, 1.0)
+    sd = np.sqrt(_families.variance(model, mu, scale)).max(axis=1)
+    middle = mu.mean(axis=1)
+    if isinstance(model, _families.GaussianObservations):
+        low, high = mu.min(axis=1) - 10.0 * sd, mu.max(axis=1) + 10.0 * sd
+    else:
+        low, high = np.full(middle.shape, -1.0), mu.max(axis=1) + 20.0 * sd + 5.0
+
+    def below(y):
+        return _families.cdf(model, y[:, None], mu, scale).mean(axis=1) < p
+
+    for _ in range(_BISECTIONS):  # heavy tails
+        far = below(high)
+        if not far.any():
+            break
+        high = np.where(far, 2.0 * high + 1.0, high)
+    if _families.is_discrete(model):
+        low, high = np.full(middle.shape, -1.0), np.ceil(high)
+        while (high - low).max() > 1:
+            half = np.floor(0.5 * (low + high))
+            up = below(half)
+            low, high = np.where(up, half, low), np.where(up, high, half)
+        return np.where(known, high, np.nan)
+    for _ in range(_BISECTIONS):
+        half = 0.5 * (low + high)
+        up = below(half)
+        low, high = np.where(up, half, low), np.where(up, high, half)
+    return np.where(known, 0.5 * (low + high), np.nan)
+
+
+def draw_responses(posterior: Posterior, key, X, offset) -> np.ndarray:
+    """Return one response for each draw and row, (draws, rows, *neurons)."""
+    found = None
+    for i, (rows, eta) in enumerate(chunks(posterior, X, offset)):
+        distribution = response_distribution(
+            posterior.model, jnp.asarray(eta), posterior.inverse_link,
+            1.0 if posterior.classes else jnp.asarray(posterior.scale),
+        )  # fmt: skip
+        drawn = np.asarray(distribution.sample(jax.random.fold_in(key, i)))
+        drawn = np.moveaxis(drawn[: rows.stop - rows.start], 0, 1)
+        if found is None:
+            found = np.empty((drawn.shape[0], len(X), *drawn.shape[2:]), drawn.dtype)
+        found[:, rows] = drawn
+    return found
