@@ -17,7 +17,16 @@ from bayesglm._objective import Objective
 from bayesglm.solvers import _line, _metric
 from bayesglm.solvers._line import Direction, Line
 from bayesglm.solvers._metric import dot, solve, spread
-from bayesglm.solvers._run import PATIENCE, Solver, State, begin, judge, pick, refresh_due
+from bayesglm.solvers._run import (
+    PATIENCE,
+    Solver,
+    State,
+    begin,
+    distance_of,
+    judge,
+    pick,
+    refresh_due,
+)
 
 
 class Memory(NamedTuple):
@@ -150,15 +159,16 @@ def _direction(rule, memory, metric, objective: Objective, point) -> Direction:
         plain = -solve(metric, mask, gradient)
         step = np.where(spread(use_plain), plain, step)
         decrement = np.where(use_plain, -dot(gradient, plain), decrement)
-    zero = np.zeros(len(gradient))
+    return smooth_direction(l2, theta, step, decrement)
+
+
+def smooth_direction(l2, theta, step, decrement) -> Direction:
+    """Return a direction with the quadratic penalty along it."""
+    zero = np.zeros(len(theta))
     if l2 is None:
         return Direction(step, zero, zero, decrement)
     coef, d = theta[..., :-1], step[..., :-1]
     return Direction(step, dot(l2 * coef, d), dot(l2 * d, d), decrement)
-
-
-def _distance(point, ahead):
-    return point.unit * np.sqrt(np.maximum(ahead.decrement, 0.0))
 
 
 class Descent(Solver):
@@ -194,7 +204,7 @@ class Descent(Solver):
         """Return the state at a point, with the memory of earlier ones."""
         ahead = _direction(self.rule, memory.rule, memory.metric, objective, point)
         memory = memory._replace(next=ahead, line=self._line(point, ahead, memory.metric))
-        return State(point, begin(_distance(point, ahead)), memory, iter_num)
+        return State(point, begin(distance_of(point, ahead.decrement)), memory, iter_num)
 
     def _line(self, point, ahead, metric) -> Line:
         if self.stepsize is not None:
@@ -231,7 +241,7 @@ class Descent(Solver):
             ahead = pick(fresh, _direction(self.rule, rule, metric, objective, new), ahead)
             line = pick(fresh, self._line(new, ahead, metric), line)
         progress = judge(
-            progress, _distance(new, ahead), good, failed, self.tol, objective, PATIENCE
+            progress, distance_of(new, ahead.decrement), good, failed, self.tol, objective, PATIENCE
         )
         memory = Memory(rule, metric, ahead, line)
         return State(new, progress, memory, iter_num + 1, refreshed)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm._objective import Objective, Point
+from bayesglm.solvers._metric import dot, spread
 
 _ARMIJO = 1e-4
 _MAX_TRIALS = 30
@@ -54,11 +55,7 @@ def begin(slope, first) -> Line:
 
 def first_line(point: Point, ahead: Direction, first=1.0) -> Line:
     """Return the start of a search along a direction."""
-    return begin(_along(point, ahead) + ahead.linear, first)
-
-
-def _along(point: Point, ahead: Direction):
-    return np.einsum("lcp,lcp->l", point.gradient, ahead.direction)
+    return begin(dot(point.gradient, ahead.direction) + ahead.linear, first)
 
 
 def attempt(objective: Objective, point: Point, ahead: Direction, line: Line, **how):
@@ -71,9 +68,9 @@ def attempt(objective: Objective, point: Point, ahead: Direction, line: Line, **
     line
     """
     t = line.t
-    trial = objective.evaluate(point.theta + t[:, None, None] * ahead.direction)
+    trial = objective.evaluate(point.theta + spread(t) * ahead.direction)
     change = trial.loss - point.loss + ahead.linear * t + 0.5 * ahead.quadratic * t**2
-    slope = _along(trial, ahead) + ahead.linear + ahead.quadratic * t
+    slope = dot(trial.gradient, ahead.direction) + ahead.linear + ahead.quadratic * t
     noise = 4.0 * objective.precision * np.abs(point.loss)
     return trial, *judge(line, change, slope, noise=noise, **how)
 

@@ -30,10 +30,11 @@ from bayesglm.solvers._run import (
     Solver,
     State,
     begin,
+    distance_of,
     judge,
     pick,
 )
-from bayesglm.solvers._subproblem import distance_of, shifted, subproblem, values_of
+from bayesglm.solvers._subproblem import shifted, subproblem, values_of
 
 # Share of the distance left by a step, from which on a new metric pays.
 _SLOW = 0.2

@@ -95,6 +95,11 @@ def begin(distance) -> Progress:
     )
 
 
+def distance_of(point: Point, decrement):
+    """Return the estimated distance of each lane to its optimum in standard errors, from g' H^-1 g."""
+    return point.unit * np.sqrt(np.maximum(decrement, 0.0))
+
+
 def judge(progress: Progress, distance, moved, stuck, tol, objective, patience) -> Progress:
     """Return the progress after a pass over the rows.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesglm._penalty import Penalty, group_norms, of_group, penalty_prox, penalty_value
-from bayesglm.solvers._descent import penalised
+from bayesglm.solvers._descent import penalised, smooth_direction
 from bayesglm.solvers._line import Direction
 from bayesglm.solvers._metric import Metric, dot, multiply, solve, spread, times
 from bayesglm.solvers._shift import classes_of, least_penalty
@@ -113,11 +113,7 @@ def _newton(metric, scale, penalty: Penalty, mask, point) -> Direction:
     """Solve the quadratic model where the penalty is quadratic too."""
     gradient = penalised(point.gradient, point.theta, penalty.l2, mask)
     direction = -solve(metric, mask, gradient) / spread(scale)
-    linear = quadratic = np.zeros_like(scale)
-    if penalty.l2 is not None:
-        coef, d = point.theta[..., :-1], direction[..., :-1]
-        linear, quadratic = dot(penalty.l2 * coef, d), dot(penalty.l2 * d, d)
-    return Direction(direction, linear, quadratic, -dot(gradient, direction))
+    return smooth_direction(penalty.l2, point.theta, direction, -dot(gradient, direction))
 
 
 class _Model(NamedTuple):
@@ -263,8 +259,3 @@ def _smooth_part(kinks: Penalty, w, mask):
         active = active & (positive | outside)
         pull = pull + ratio * w
     return active, extra, pull
-
-
-def distance_of(point, decrement):
-    """Return the estimated distance of each lane to its optimum in standard errors."""
-    return point.unit * np.sqrt(np.maximum(decrement, 0.0))

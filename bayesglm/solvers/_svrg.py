@@ -21,8 +21,8 @@ from bayesglm._objective import Objective, Spec, predict, slopes, transpose
 from bayesglm._penalty import Penalty, penalty_prox
 from bayesglm._shards import Data
 from bayesglm.solvers import _metric
-from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, judge
-from bayesglm.solvers._subproblem import distance_of, for_lanes, shifted, subproblem
+from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, distance_of, judge
+from bayesglm.solvers._subproblem import for_lanes, shifted, subproblem
 
 # Epochs between two looks at the rate of convergence, and how far beyond `maxiter` it may point before giving up.
 _LOOK_EVERY = 50
