@@ -114,7 +114,8 @@ def joint(model: Model, y=None) -> None:
     intercept = numpyro.sample("intercept", intercept_prior(model))
     coef = jnp.where(model.mask, coef, 0.0)
     if model.weak is not None:
-        numpyro.factor("weak", weak_log_prior(model.weak, coef, intercept, len(model.neurons)))
+        parts = weak_log_priors(model.weak, coef, intercept, len(model.neurons))
+        numpyro.factor("weak", sum(map(jnp.sum, parts)))
     eta = jnp.tensordot(jnp.asarray(model.X), coef, 1) + intercept
     if model.offset is not None:
         eta = eta + model.offset
@@ -157,15 +158,15 @@ def coefficient_prior(model: Model, scale) -> dist.Distribution:
     return model.regularizer.prior(model.penalty, weight, model.mask)
 
 
-def weak_log_prior(weak: Weak, coef, intercept, neuron_axes: int):
-    """Return the log-density of weakly informative priors, up to a constant."""
+def weak_log_priors(weak: Weak, coef, intercept, neuron_axes: int):
+    """Return the log-density of weakly informative priors: of each coefficient, and of each intercept."""
     at_mean = intercept + jnp.tensordot(weak.feature_mean, coef, 1)
     location, unit = (
         jnp.reshape(a, (-1,) + (1,) * (at_mean.ndim - neuron_axes)) if neuron_axes else a[0]
         for a in (weak.location, weak.unit)
     )
-    of_intercept = jnp.sum(weak.prior.log_prob((at_mean - location) / unit))
-    return of_intercept - 0.5 * jnp.sum(weak.precision * jnp.square(coef))
+    of_intercept = weak.prior.log_prob((at_mean - location) / unit) - jnp.log(unit)
+    return dist.Normal(0.0, weak.precision**-0.5).log_prob(coef), of_intercept
 
 
 def _zero_sum_prior(model: Model, weight):

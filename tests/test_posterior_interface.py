@@ -6,7 +6,7 @@ import pytest
 import statsmodels.api as sm
 import tables
 import xarray as xr
-from arviz_stats import compare
+from arviz_stats import compare, psense
 from arviz_stats import loo as arviz_loo
 from arviz_stats.base import array_stats
 from scipy import stats
@@ -65,6 +65,29 @@ def test_draws_are_labelled_in_the_schema_of_arviz(population, single, classifie
     population.posterior_.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
     with xr.open_datatree(tmp_path / "draws.nc", engine="h5netcdf") as stored:
         np.testing.assert_array_equal(stored["posterior"]["coef"].values, data["coef"].values)
+
+
+def test_log_priors_of_the_draws_are_there_for_power_scaling(single, population):
+    group = single.posterior_["log_prior"]
+    assert set(group.data_vars) == {"coef", "scale"}
+    assert group["coef"].dims == group["scale"].dims == ("chain", "draw")
+    # a penalty of 0.1 with n kappa = n / (2 scale)
+    sd = np.sqrt(2.0 * single.posterior_["posterior"]["scale"].values / (len(X) * 0.1))
+    density = stats.norm(0.0, sd[..., None])
+    expected = density.logpdf(single.posterior_["posterior"]["coef"].values).sum(axis=-1)
+    np.testing.assert_allclose(group["coef"].values, expected, rtol=1e-10)
+    assert set(population.posterior_["log_prior"].data_vars) == {"coef"}
+    assert population.posterior_["log_prior"]["coef"].dims == ("chain", "draw", "neuron")
+    for neuron in range(3):
+        where = {"neuron": neuron}
+        found = psense(population.posterior_, var_names="coef", coords=where, group_coords=where)
+        assert (found["coef"].values > 0).all()
+
+
+def test_flat_priors_have_no_log_prior():
+    how = {"method": "laplace", "num_samples": 50, **QUIET}
+    model = nmo.glm.GLM().sample_posterior(X, COUNTS[:, 0], **how)
+    assert "log_prior" not in model.posterior_.children
 
 
 def test_softmax_draws_sum_to_zero_over_the_classes(classifier):

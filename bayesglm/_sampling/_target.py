@@ -284,7 +284,7 @@ def _elementwise(penalty: Penalty, per_column):
     return [jnp.zeros(()) if term is None else per_column * term for term in terms]
 
 
-def _penalty_energy(family: Family, lane: Lane, coef, log_phi, smooth: bool):
+def penalty_energy(family: Family, lane: Lane, coef, log_phi, smooth: bool):
     """Minus the log-prior of the coefficients in use.
 
     With `smooth` priors with a kink are replaced by normal ones of the same variance.
@@ -344,17 +344,26 @@ def _mixture(family: Family, lane: Lane, coef, log_mixing, log_phi):
     return jnp.where(mixed, t * jnp.sqrt(jnp.where(mixed, variance, 1.0)), coef), energy
 
 
+def intercept_energy(family: Family, shared: Shared, lane: Lane, coef, intercept):
+    """Minus the log-prior of the intercepts of each response, zero where it is flat."""
+    by_response = intercept.reshape(family.responses, -1)
+    if shared.intercept_prior is None:
+        return jnp.zeros(family.responses)
+    at_mean = by_response + (coef @ shared.feature_mean).reshape(family.responses, -1)
+    standard = (at_mean - lane.intercept_location[:, None]) / lane.intercept_unit[:, None]
+    return -jnp.sum(shared.intercept_prior.log_prob(standard), axis=1)
+
+
+def scale_energy(shared: Shared, lane: Lane, log_phi):
+    """Minus the log-prior of the dispersion (not of its logarithm) of each response."""
+    return -shared.scale_prior.log_prob(jnp.exp(log_phi) / lane.scale_unit)
+
+
 def _other_energy(family: Family, shared: Shared, lane: Lane, coef, intercept, log_phi):
-    """Minus the log-prior of intercepts and dispersions."""
-    energy = 0.0
-    if shared.intercept_prior is not None:
-        by_response = intercept.reshape(family.responses, -1)
-        at_mean = by_response + (coef @ shared.feature_mean).reshape(family.responses, -1)
-        standard = (at_mean - lane.intercept_location[:, None]) / lane.intercept_unit[:, None]
-        energy -= jnp.sum(shared.intercept_prior.log_prob(standard))
+    """Minus the log-prior of intercepts and log-dispersions, and what of the likelihood goes with these."""
+    energy = jnp.sum(intercept_energy(family, shared, lane, coef, intercept))
     if family.sampled:
-        scale = jnp.exp(log_phi) / lane.scale_unit
-        energy -= jnp.sum(shared.scale_prior.log_prob(scale) + log_phi)
+        energy += jnp.sum(scale_energy(shared, lane, log_phi) - log_phi)
     return energy + _base_energy(family, lane, log_phi)
 
 
@@ -388,7 +397,7 @@ def energy(family: Family, shared: Shared, lane: Lane, z):
     u, log_mixing = from_whitened(family, lane, z)
     coef, intercept, log_phi, value, _ = parameters(family, lane, u, log_mixing)
     if not family.mixture:
-        value += _penalty_energy(family, lane, coef, log_phi, smooth=False)
+        value += penalty_energy(family, lane, coef, log_phi, smooth=False)
     value += _other_energy(family, shared, lane, coef, intercept, log_phi)
     return value + _likelihood_energy(family, shared, lane, coef, intercept, log_phi)
 
@@ -398,7 +407,7 @@ def surrogate_slopes(family: Family, shared: Shared, lane: Lane, u):
 
     def prior(u):
         coef, intercept, log_phi, value, _ = parameters(family, lane, u)
-        value += _penalty_energy(family, lane, coef, log_phi, smooth=True)
+        value += penalty_energy(family, lane, coef, log_phi, smooth=True)
         return value + _other_energy(family, shared, lane, coef, intercept, log_phi)
 
     def model(u):

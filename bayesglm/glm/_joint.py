@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 
 from bayesglm import links, observation_models
 from bayesglm import model as joint_model
+from bayesglm.glm import _lanes
 
 
 def numpyro_model(
@@ -18,36 +19,54 @@ def numpyro_model(
     """Return the joint density of an estimator's model as a NumPyro model of no arguments."""
     with jax.enable_x64(True):
         rows, problem = estimator._checked(X, y, sample_weight, offset)
-    population = bool(estimator._population)
-    shape = (lambda a: a) if population else (lambda a: a[:, 0])
-    y = shape(rows.y)
-    observation_model = estimator.observation_model
-    weight = shape(np.broadcast_to(rows.weight, rows.y.shape))
-    check_counts(observation_model, y, weight)
+    check_counts(estimator.observation_model, rows.y, rows.weight)
     if scale_prior is None:
-        spread = np.sqrt(np.var(y, axis=0, where=weight > 0)) + np.finfo(float).tiny
-        scale_prior = joint_model.default_scale_prior(type(observation_model).__name__, spread)
-    n = rows.n if population else rows.n[0]
-    parts = joint_model.Model(
-        observation_model=observation_model,
+        scale_prior = default_scale_prior(problem)
+    scale = _scale(estimator, scale, scale_prior)
+    weak = None if prior is None else weak_of(problem)
+    parts = model_of(estimator, problem, scale, intercept_prior, weak)
+    return partial(joint_model.joint, parts, y=parts.y)
+
+
+def model_of(estimator, problem, scale, intercept_prior, weak) -> joint_model.Model:
+    """Return what fixes the joint density, in the shapes of the user.
+
+    Parameters
+    ----------
+    scale
+        Distribution of the dispersion, or its fixed values (neurons,) or ().
+    """
+    rows, population = problem.rows, bool(estimator._population)
+    shape = (lambda a: a) if population else (lambda a: a[:, 0])
+    if not isinstance(scale, dist.Distribution) and not population:
+        scale = np.reshape(scale, -1)[0]
+    return joint_model.Model(
+        observation_model=estimator.observation_model,
         inverse_link=estimator.inverse_link_function,
         regularizer=estimator.regularizer,
         penalty=problem.penalty,
         X=rows.design.matrix,
-        y=y,
-        weight=weight,
+        y=shape(rows.y),
+        weight=shape(np.broadcast_to(rows.weight, rows.y.shape)),
         offset=None if rows.offset is None else shape(rows.offset),
-        n=n,
+        n=rows.n if population else rows.n[0],
         mask=problem.mask,
         n_classes=problem.n_classes,
-        scale=_scale(estimator, observation_model, scale, scale_prior),
+        scale=scale,
         intercept_prior=intercept_prior,
-        weak=None if prior is None else weak_of(problem),
+        weak=weak,
     )
-    return partial(joint_model.joint, parts, y=y)
 
 
-def _scale(estimator, observation_model, scale, scale_prior):
+def default_scale_prior(problem) -> dist.Distribution | None:
+    """Return the weak prior of the dispersions, in the units of the responses; None where there are none."""
+    spread = _lanes.spread(problem.rows)
+    several = len(problem.outputs) > (problem.n_classes is not None)
+    name = type(problem.observation_model).__name__
+    return joint_model.default_scale_prior(name, spread if several else spread[0])
+
+
+def _scale(estimator, scale, scale_prior):
     """Return a distribution to sample the dispersion from, or its fixed value."""
     if scale_prior is None:
         return 1.0
@@ -58,8 +77,7 @@ def _scale(estimator, observation_model, scale, scale_prior):
             raise ValueError(
                 "`scale='plugin'` needs the dispersion that `fit` estimates; call it first."
             )
-        value = np.asarray(estimator._scale)
-        return value if estimator._population else value.reshape(-1)[0]
+        return np.asarray(estimator._scale)
     if isinstance(scale, (str, dist.Distribution)):
         raise ValueError(
             f"`scale` must be 'sample', 'plugin' or a number, but {scale!r} was given."

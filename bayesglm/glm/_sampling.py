@@ -16,9 +16,9 @@ from tqdm import tqdm
 from bayesglm import observation_models, posterior
 from bayesglm._design import feature_labels
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
-from bayesglm.glm import _lanes
+from bayesglm.glm import _lanes, _log_prior
 from bayesglm.glm._fitting import Fitting
-from bayesglm.glm._joint import check_counts, weak_of
+from bayesglm.glm._joint import check_counts, default_scale_prior, model_of, weak_of
 from bayesglm.glm._solve import listed
 
 METHODS = ("nuts", "laplace")
@@ -151,11 +151,20 @@ class Sampling(Fitting):
         sampled = _sampler.posteriors(family, shared, lanes, start, options)
         if own:
             fitted |= _from_draws(problem, sampled, rows)
-        return fitted, self._tree(problem, sampled, options, seed, priors), _message(
-            sampled, options, problem, self._population
-        )  # fmt: skip
+        log_prior = _log_prior.at_draws(
+            self._model(problem, priors, scale_prior), family, shared, lanes, sampled[:3]
+        )
+        tree = self._tree(problem, sampled, options, seed, priors, log_prior)
+        return fitted, tree, _message(sampled, options, problem, self._population)
 
-    def _tree(self, problem, sampled, options, seed, priors):
+    def _model(self, problem, priors, scale_prior):
+        """Return the model that was sampled."""
+        scale = priors.scale
+        if not isinstance(scale, np.ndarray):  # in units of the responses
+            scale = default_scale_prior(problem) if scale_prior is None else scale_prior
+        return model_of(self, problem, scale, priors.intercept, priors.weak)
+
+    def _tree(self, problem, sampled, options, seed, priors, log_prior):
         design = problem.rows.design
         names = {"feature": feature_labels(design.structure, design.widths)}
         if self._population:
@@ -178,7 +187,7 @@ class Sampling(Fitting):
         }
         observed = problem.rows.y if self._population else problem.rows.y[:, 0]
         return posterior.to_tree(
-            sampled, problem.outputs, problem.n_neurons, names, attrs, observed
+            sampled, problem.outputs, problem.n_neurons, names, attrs, observed, log_prior
         )
 
 

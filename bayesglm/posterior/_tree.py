@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed) -> xr.DataTree:
+def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed, log_prior) -> xr.DataTree:
     """Return draws with named dimensions.
 
     Parameters
@@ -27,6 +27,8 @@ def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed) -> xr.Data
     names : dict
         Labels of feature, neuron and class, where there are such.
     observed : array (samples,) or (samples, neurons)
+    log_prior : dict of arrays (chains, draws, neurons)
+        Log-densities of the priors by parameter; empty where all are flat.
     """
     import xarray as xr  # late: importing it takes longer than most fits
 
@@ -55,6 +57,11 @@ def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed) -> xr.Data
         "sample_stats": xr.Dataset(stats, _only(coords, (*draws, *neuron)), attrs),
         "observed_data": xr.Dataset({"y": (("sample", *neuron), observed)}, _only(coords, neuron)),
     }
+    if log_prior:
+        values = {
+            name: ((*draws, *neuron), each.reshape(per_neuron)) for name, each in log_prior.items()
+        }
+        groups["log_prior"] = xr.Dataset(values, _only(coords, (*draws, *neuron)), attrs)
     if sampled.khat is not None:
         khat = np.repeat(sampled.khat, n_neurons // len(sampled.khat))
         groups["sample_stats"]["khat"] = (neuron, khat if neuron else khat[0])
