@@ -239,23 +239,48 @@ def test_constant_ratios_need_no_smoothing():
     assert k[0] == -np.inf
 
 
-def test_leave_one_out_is_that_of_arviz_on_the_whole_matrix(population):
-    found = population.loo(TREE, COUNTS)
-    data = population.posterior_["posterior"]
-    eta = np.einsum("if,cdfk->cdik", X, data["coef"].values) + data["intercept"].values[:, :, None]
-    log_lik = xr.Dataset(
-        {"y": (("chain", "draw", "sample", "neuron"), stats.poisson(np.exp(eta)).logpmf(COUNTS))}
-    )
-    theirs = arviz_loo(
-        xr.DataTree.from_dict({"posterior": data.dataset, "log_likelihood": log_lik}),
-        pointwise=True,
-        reff=1.0,
-    )
+def with_log_likelihood(model, mean, density, y):
+    """The posterior with the log-likelihood of all draws and rows."""
+    data = model.posterior_["posterior"]
+    eta = np.einsum("if,cdf...->cdi...", X, data["coef"].values)
+    eta = eta + data["intercept"].values[:, :, None]
+    dims = ("chain", "draw", "sample", "neuron")[: eta.ndim]
+    log_lik = xr.Dataset({"y": (dims, density(mean(eta), data)(y))})
+    return xr.DataTree.from_dict({"posterior": data.dataset, "log_likelihood": log_lik})
+
+
+def assert_same_scores(mine, theirs):
+    # float64 throughout; the fit of a tail divides by small differences
     for name in ("elpd", "se", "p"):
-        np.testing.assert_allclose(found[name], theirs[name], rtol=1e-6)
-    np.testing.assert_allclose(found.pareto_k.values, theirs.pareto_k.values, atol=1e-6)
-    parts = population.loo(TREE, COUNTS, by_neuron=True)
-    np.testing.assert_allclose(sum(part.elpd for part in parts.values()), found.elpd)
+        np.testing.assert_allclose(mine[name], theirs[name], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(mine.elpd_i.values, theirs.elpd_i.values, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(mine.pareto_k.values, theirs.pareto_k.values, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("reff", [None, 0.7])
+def test_leave_one_out_is_that_of_arviz_on_the_whole_matrix(single, population, reff):
+    y = tables.RESPONSES["Gaussian"][:, 0]
+    normal = lambda mu, data: (  # noqa: E731
+        stats.norm(mu, np.sqrt(data["scale"].values)[:, :, None]).logpdf
+    )
+    whole = with_log_likelihood(single, lambda eta: eta, normal, y)
+    assert_same_scores(single.loo(X, y, reff=reff), arviz_loo(whole, pointwise=True, reff=reff))
+    counts = lambda mu, data: stats.poisson(mu).logpmf  # noqa: E731
+    whole = with_log_likelihood(population, np.exp, counts, COUNTS)
+    parts = population.loo(TREE, COUNTS, by_neuron=True, reff=reff)
+    for k, part in parts.items():
+        one = xr.DataTree.from_dict({n: whole[n].dataset.isel(neuron=k) for n in whole.children})
+        assert_same_scores(part, arviz_loo(one, pointwise=True, reff=reff))
+    total = population.loo(TREE, COUNTS, reff=reff)
+    np.testing.assert_allclose(sum(part.elpd for part in parts.values()), total.elpd)
+    if reff is not None:  # by default ArviZ has one efficiency for all neurons
+        assert_same_scores(total, arviz_loo(whole, pointwise=True, reff=reff))
+
+
+@pytest.mark.parametrize("reff", [0.0, -1.0, np.inf, np.nan, True, "auto", [1.0]])
+def test_a_relative_efficiency_that_is_no_positive_number_is_refused(single, reff):
+    with pytest.raises(ValueError, match="reff"):
+        single.loo(X, tables.RESPONSES["Gaussian"][:, 0], reff=reff)
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # of pandas, within ArviZ

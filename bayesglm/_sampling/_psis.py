@@ -26,7 +26,8 @@ def logsumexp(values, axis=-1):
 def tail_length(n_draws: int, efficiency: float = 1.0) -> int:
     """Return the number of largest ratios that are smoothed."""
     if n_draws * efficiency > 225:
-        return int(3.0 * np.sqrt(n_draws / efficiency))
+        # a set of draws that is very inefficient still has draws below its tail
+        return min(int(3.0 * np.sqrt(n_draws / efficiency)), n_draws - 1)
     return n_draws // 5
 
 
@@ -35,13 +36,13 @@ def good_k(n_draws: int) -> float:
     return min(1.0 - 1.0 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.0
 
 
-def smooth(log_ratios, efficiency: float = 1.0):
+def smooth(log_ratios, efficiency=1.0):
     """Smooth the largest ratios of each row.
 
     Parameters
     ----------
     log_ratios : array (sets, draws)
-    efficiency : float
+    efficiency : float or array (sets,)
         Effective draws per draw.
 
     Returns
@@ -53,14 +54,18 @@ def smooth(log_ratios, efficiency: float = 1.0):
     log_ratios = np.asarray(log_ratios, float)
     n_sets, n_draws = log_ratios.shape
     shifted = log_ratios - log_ratios.max(axis=1, keepdims=True)
-    m, k = tail_length(n_draws, efficiency), np.full(n_sets, np.inf)
-    if m > 4:
-        order = np.argpartition(shifted, n_draws - m - 1, axis=1)[:, n_draws - m - 1 :]
+    each, which = np.unique(np.broadcast_to(efficiency, n_sets), return_inverse=True)
+    lengths = np.array([tail_length(n_draws, e) for e in each])
+    k, length, most = np.full(n_sets, np.inf), lengths[which], lengths.max()
+    if most > 4:
+        order = np.argpartition(shifted, n_draws - most - 1, axis=1)[:, n_draws - most - 1 :]
         values = np.take_along_axis(shifted, order, axis=1)
         inner = np.argsort(values, axis=1, kind="stable")
         order, values = (np.take_along_axis(a, inner, axis=1) for a in (order, values))
-        tail, k = _smooth_tail(values[:, 1:], values[:, :1])
-        np.put_along_axis(shifted, order[:, 1:], tail, axis=1)
+        for m in np.unique(lengths[lengths > 4]):
+            sets = np.flatnonzero(length == m)
+            tail, k[sets] = _smooth_tail(values[sets, -m:], values[sets, -m - 1 : -m])
+            shifted[sets[:, None], order[sets, -m:]] = tail
     return shifted - logsumexp(shifted)[:, None], k
 
 

@@ -119,7 +119,7 @@ class Predictive(Sampling):
         found = found.reshape(chains, count, *found.shape[1:])
         return self._encoder.decode(found) if self._classifier else jnp.asarray(found)
 
-    def loo(self, X, y, *, by_neuron=False, offset=None):
+    def loo(self, X, y, *, by_neuron=False, offset=None, reff=None):
         """Return the leave-one-out predictive accuracy, estimated by Pareto smoothed importance sampling.
 
         The training rows are gone through in chunks, so that memory does not grow with rows times draws. Above a
@@ -133,6 +133,9 @@ class Predictive(Sampling):
         by_neuron : bool
             One result per neuron.
         offset : array, optional
+        reff : float, optional
+            Effective draws per draw, which say how many of the largest weights are smoothed. By default the mean over
+            the parameters of each neuron: for a single neuron ArviZ's default, for a population not that of all.
 
         Returns
         -------
@@ -142,11 +145,12 @@ class Predictive(Sampling):
         Raises
         ------
         ValueError
-            Before :meth:`sample_posterior`, or if a count is not an integer.
+            Before :meth:`sample_posterior`, if a count is not an integer, or `reff` is not a positive number.
         """
         draws = self._draws("loo")
+        _check_reff(reff)
         with jax.enable_x64(True):
-            used, found, n_all = self._pointwise(draws, X, y, offset)
+            used, found, n_all = self._pointwise(draws, X, y, offset, reff)
         count = len(draws.intercept)
         if not by_neuron:
             return posterior.elpd_data(found, used, count, n_all)
@@ -181,10 +185,10 @@ class Predictive(Sampling):
         key, _ = _check_key(random_key)
         draws = self._draws("loo_pit")
         with jax.enable_x64(True):
-            used, found, _ = self._pointwise(draws, X, y, offset, key)
+            used, found, _ = self._pointwise(draws, X, y, offset, None, key)
         return np.where(used, found.pit, np.nan)
 
-    def _pointwise(self, draws, X, y, offset, key=None):
+    def _pointwise(self, draws, X, y, offset, reff, key=None):
         rows = self._rows(X, y, self._encoder, None, offset)
         check_counts(self.observation_model, rows.y, rows.weight)
         if rows.y.shape[1] != (draws.outputs[0] if self._population else 1):
@@ -202,7 +206,9 @@ class Predictive(Sampling):
             matrix, y, used = matrix[some], y[some], used[some]
             shift = None if shift is None else shift[some]
         uniform = None if key is None else shape(np.asarray(jax.random.uniform(key, y.shape)))
-        found = posterior.pointwise(draws, matrix, shape(y), shift, uniform)
+        if reff is None:
+            reff = posterior.relative_efficiency(self._posterior["posterior"].dataset)
+        found = posterior.pointwise(draws, matrix, shape(y), shift, reff, uniform)
         return shape(used), found, n_all
 
     def summary(self, X=None, y=None, *, prob=0.94, robust=False, sample_weight=None, offset=None):
@@ -262,3 +268,9 @@ class Predictive(Sampling):
 def _check_prob(prob) -> None:
     if isinstance(prob, bool) or not np.isscalar(prob) or not 0.0 < prob < 1.0:
         raise ValueError(f"`prob` must lie between 0 and 1, but {prob!r} was given.")
+
+
+def _check_reff(reff) -> None:
+    number = isinstance(reff, (int, float, np.number)) and not isinstance(reff, bool)
+    if reff is not None and not (number and 0.0 < reff < np.inf):
+        raise ValueError(f"`reff` must be a positive number or None, but {reff!r} was given.")

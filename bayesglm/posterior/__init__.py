@@ -1,5 +1,6 @@
 """Posterior draws: their container, and what follows from them."""
 
+from bayesglm.posterior._efficiency import relative_efficiency
 from bayesglm.posterior._loo import MAX_CELLS, elpd_data, pointwise
 from bayesglm.posterior._predict import (
     Posterior,
@@ -22,5 +23,6 @@ __all__ = [
     "mean_probability",
     "of_draws",
     "pointwise",
+    "relative_efficiency",
     "to_tree",
 ]

@@ -36,12 +36,14 @@ class Pointwise(NamedTuple):
     pit: np.ndarray | None
 
 
-def pointwise(posterior: _predict.Posterior, X, y, offset, uniform=None) -> Pointwise:
+def pointwise(posterior: _predict.Posterior, X, y, offset, efficiency, uniform=None) -> Pointwise:
     """Return the leave-one-out log-density of each response.
 
     Parameters
     ----------
     y : array (rows, *neurons)
+    efficiency : scalar or array (neurons,)
+        Effective draws per draw.
     uniform : array (rows, *neurons), optional
         Uniform numbers that randomise the probability integral transform of counts; without them it is not computed.
     """
@@ -51,7 +53,8 @@ def pointwise(posterior: _predict.Posterior, X, y, offset, uniform=None) -> Poin
         some, count = y[rows], rows.stop - rows.start
         log_lik = _log_likelihood(posterior, some[:, None], eta[:count])
         by_cell = np.moveaxis(log_lik, 1, -1).reshape(-1, log_lik.shape[1])
-        weights, shape = _psis.smooth(-by_cell)
+        each = np.broadcast_to(efficiency, some.shape).ravel()
+        weights, shape = _psis.smooth(-by_cell, each)
         elpd[rows] = _psis.logsumexp(weights + by_cell).reshape(some.shape)
         lppd[rows] = (_psis.logsumexp(by_cell) - np.log(by_cell.shape[1])).reshape(some.shape)
         k[rows] = shape.reshape(some.shape)
