@@ -93,11 +93,14 @@ def elpd_data(found: Pointwise, used, n_draws: int, n_all: int) -> ELPDData:
         Cells that those in use stand for.
     """
     import xarray as xr  # late, as all of ArviZ: importing them takes longer than most fits
+    from arviz_stats.base import array_stats
 
     each, k = found.elpd[used], found.k[used]
     good_k = _psis.good_k(n_draws)
     n = len(each)
     share = n_all / n
+    # releases of ArviZ differ in the standard error
+    elpd, se, p, _ = map(float, array_stats.loo_summary(each, (found.lppd - found.elpd)[used]))
     names = ("sample", "neuron")[: found.elpd.ndim] if used.all() else ("cell",)
     box = lambda a: xr.DataArray(a if used.all() else a[used], dims=names)  # noqa: E731
     more = {}
@@ -106,8 +109,7 @@ def elpd_data(found: Pointwise, used, n_draws: int, n_all: int) -> ELPDData:
         more = {"subsample_size": n, "subsampling_se": float(error)}
         more |= {"loo_subsample_observations": None, "elpd_loo_approx": None}
     return _elpd_class(n_all > n)(
-        elpd=float(share * each.sum()), se=float(np.sqrt(n_all) * each.std()),
-        p=float(share * (found.lppd - found.elpd)[used].sum()), n_samples=n_draws, n_data_points=n_all,
+        elpd=share * elpd, se=np.sqrt(share) * se, p=share * p, n_samples=n_draws, n_data_points=n_all,
         scale="log", warning=bool((k > good_k).any()), good_k=good_k, elpd_i=box(found.elpd),
         pareto_k=box(found.k), **more,
     )  # fmt: skip
