@@ -19,6 +19,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import constraints, transforms
+from numpyro.distributions.distribution import Unit
 
 from bayesglm._likelihood import kappa, response_distribution
 from bayesglm._penalty import Penalty
@@ -110,12 +111,12 @@ def joint(model: Model, y=None) -> None:
     unused = ~model.mask
     if unused.any() and not _is_elementwise(model.penalty):
         # Masked coefficients are not part of the model; a proper density keeps samplers from wandering off.
-        numpyro.factor("unused", jnp.sum(jnp.where(unused, dist.Normal().log_prob(coef), 0.0)))
+        _factor("unused", jnp.sum(jnp.where(unused, dist.Normal().log_prob(coef), 0.0)))
     intercept = numpyro.sample("intercept", intercept_prior(model))
     coef = jnp.where(model.mask, coef, 0.0)
     if model.weak is not None:
         parts = weak_log_priors(model.weak, coef, intercept, len(model.neurons))
-        numpyro.factor("weak", sum(map(jnp.sum, parts)))
+        _factor("weak", sum(map(jnp.sum, parts)))
     eta = jnp.tensordot(jnp.asarray(model.X), coef, 1) + intercept
     if model.offset is not None:
         eta = eta + model.offset
@@ -131,6 +132,12 @@ def joint(model: Model, y=None) -> None:
             rows.enter_context(numpyro.plate("neuron", model.neurons[0], dim=-1))
         with numpyro.handlers.mask(mask=used), numpyro.handlers.scale(scale=weight):
             numpyro.sample("y", response, obs=y)
+
+
+def _factor(name: str, value) -> None:
+    # `numpyro.factor`, which fails where ArviZ was imported before NumPyro: that loads NumPyro lazily, without the
+    # names of the modules within its packages.
+    numpyro.sample(name, Unit(value), obs=Unit(value).sample(None), infer={"is_auxiliary": True})
 
 
 def _canonical(leaf):
