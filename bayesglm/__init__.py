@@ -1,5 +1,6 @@
 """Generalized linear models in which every penalty is a NumPyro prior."""
 
+import logging as _logging
 from importlib.metadata import version as _version
 
 from bayesglm import glm, links, observation_models, regularizer, simulation, solvers
@@ -8,6 +9,7 @@ from bayesglm.glm import load_model
 from bayesglm.io import inspect_npz
 
 __version__ = _version("bayesglm")
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())
 __all__ = [
     "__version__",
     "enable_compilation_cache",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import jax
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["enable_compilation_cache"]
 
@@ -43,4 +46,5 @@ def enable_compilation_cache(path: str | os.PathLike | None = None) -> Path:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    _log.info("compiled programs are kept in %s", folder)
     return folder

@@ -15,6 +15,7 @@ MAX_LINES = 500
 # A module imports only from those before it; the modules of a package (`solvers`, `glm`) may import
 # one another. `bayesglm/__init__.py` stands after all of them.
 LAYERS = (
+    "_progress",
     "links",
     "distributions",
     "_likelihood",

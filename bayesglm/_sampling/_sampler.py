@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,9 +14,12 @@ import numpy as np
 from numpyro.infer.hmc import hmc
 from scipy.special import digamma, polygamma
 
+from bayesglm._progress import Share
 from bayesglm._sampling import _laplace, _nuts, _target
 from bayesglm._sampling._target import Family, Lane, Mixing, Shared
 from bayesglm._shards import cores
+
+_log = logging.getLogger(__name__)
 
 # Above this product of prior rate and likelihood standard error a prior with a kink is sampled as a scale mixture:
 # measured, either form is up to forty times better on its side.
@@ -37,7 +41,7 @@ class Options(NamedTuple):
     num_warmup: int | None
     batch_size: int | None
     key: Any
-    progress: Callable | None  # told the share that is done
+    progress: Share  # told the phase and the share that is done
     check: Callable | None  # told how well each predictor is known, (lanes,); may raise
 
 
@@ -88,6 +92,7 @@ def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options)
     """
     width = batch_width(family, shared, lanes, options)
     centre, whiten = np.empty_like(lanes.centre), np.empty(lanes.whiten.shape)
+    options.progress.phase("modes")
     for batch in batches(len(u), width):
         part = jax.device_put(take(lanes, batch))
         centre[batch], whiten[batch], _ = _laplace.find_modes(family, shared, part, u[batch])
@@ -97,6 +102,9 @@ def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options)
     if options.method == "laplace":
         return _approximate(family, shared, lanes, width, options)
     mixture = choose_mixture(family, lanes)
+    _log.debug(
+        "%d lanes, of which %d as scale mixtures, in batches of %d", len(u), mixture.sum(), width
+    )
     parts = []
     for mixed in (False, True):
         index = np.flatnonzero(mixture == mixed)
@@ -218,7 +226,7 @@ def _sample(family, shared, lanes, index, mixed, width, options: Options) -> Sam
             pilots = (np.arange(width) < n_pilots) * 1.0
             draws = _nuts.run(
                 family, shared, part, keys, pilots, warmup, options.num_samples, schedule, leads,
-                _progress(options, warmup, len(lanes.centre), len(batch)),
+                _progress(options, warmup, len(lanes.centre), len(batch), leads),
             )  # fmt: skip
             return _to_parameters(family, part, draws)
 
@@ -229,7 +237,9 @@ def _sample(family, shared, lanes, index, mixed, width, options: Options) -> Sam
     parts = [found[lane] for lane in range(len(index))]
     sampled = jax.tree.map(lambda *a: np.stack(a, axis=2), *parts)
     failed = np.flatnonzero(_fails(sampled))
-    for lane in failed:
+    for count, lane in enumerate(failed):
+        options.progress.phase(f"again {count + 1}/{len(failed)}")
+        _log.debug("lane %d is sampled again with a metric and a step size of its own", index[lane])
         _retry(family, shared, some, lane, index[lane], sampled, options)
     retried = np.zeros(len(index), bool)
     retried[failed] = True
@@ -257,11 +267,19 @@ def _side_by_side(sample, ordered, schedule) -> list:
             raise
 
 
-def _progress(options: Options, warmup: int, many: int, width: int):
-    if options.progress is None:
-        return None
-    share = min(1.0, width / many)
-    return lambda count: options.progress(count / (warmup + options.num_samples) * share)
+def _progress(options: Options, warmup: int, many: int, width: int, leads: bool):
+    """Return what tells of transitions of a batch; the phase is that of the batch that leads."""
+    share, length, done = min(1.0, width / many), warmup + options.num_samples, 0
+
+    def tell(count):
+        nonlocal done
+        done += count
+        if leads:
+            options.progress.phase("warm-up" if done < warmup else "sampling")
+        _log.debug("%d lanes: %d of %d transitions", width, done, length)
+        options.progress(count / length * share)
+
+    return tell
 
 
 def _to_parameters(family: Family, lanes: Lane, draws: _nuts.Draws):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,8 @@ from bayesglm.glm import _results, _solve
 from bayesglm.glm._parameters import Parameters
 from bayesglm.glm._problem import Problem, Rows, check_rows
 from bayesglm.labels import LabelEncoder
+
+_log = logging.getLogger(__name__)
 
 
 class Fitting(Parameters):
@@ -170,7 +174,8 @@ class Fitting(Parameters):
         encoder.set_classes(np.asarray(y))
         return encoder
 
-    def _fit(self, X, y, init_params, sample_weight, offset) -> dict[str, Any]:
+    def _fit(self, X, y, init_params, sample_weight, offset, bar=True) -> dict[str, Any]:
+        begin = time.perf_counter()
         rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
         coef, intercept = problem.initial()
@@ -181,11 +186,15 @@ class Fitting(Parameters):
         self._warn_default_strength()
         usable = _solve.usable_neurons(problem, initial, given)
         solver = self._make_solver(problem.select(np.flatnonzero(usable)))
-        outcome = _solve.solve(problem, usable, problem.by_neuron(coef, intercept), solver)
+        outcome = _solve.solve(problem, usable, problem.by_neuron(coef, intercept), solver, bar)
         _solve.warn(outcome, self._population, solver)
         coef, intercept = problem.params(outcome.theta)
         design = rows.design
         dof = _results.residual_dof(self.regularizer, problem, coef)
+        _log.info(
+            "fitted %d neurons in %d steps of %s and %.3g s: %d converged", problem.n_neurons,
+            outcome.iter_num, self.solver_name, time.perf_counter() - begin, outcome.converged.sum(),
+        )  # fmt: skip
         return {
             "_coef": (design.structure, design.widths, coef),
             "_intercept": np.atleast_1d(intercept),

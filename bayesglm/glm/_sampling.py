@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
+import time
 import warnings
 from functools import partial
 from typing import Any
@@ -11,15 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro.util import is_prng_key
-from tqdm import tqdm
 
 from bayesglm import observation_models, posterior
 from bayesglm._design import feature_labels
+from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
 from bayesglm.glm import _lanes, _log_prior
 from bayesglm.glm._fitting import Fitting
 from bayesglm.glm._joint import check_counts, default_scale_prior, model_of, weak_of
 from bayesglm.glm._solve import listed
+
+_log = logging.getLogger(__name__)
 
 METHODS = ("nuts", "laplace")
 
@@ -97,8 +100,7 @@ class Sampling(Fitting):
         )
         key, seed = _check_key(random_key)
         previous = self._encoder
-        with jax.enable_x64(True), contextlib.ExitStack() as stack:
-            progress = _bar(stack) if progress_bar else None
+        with jax.enable_x64(True), Share(shown=progress_bar) as progress:
             options = _sampler.Options(
                 method, num_samples, num_chains, num_warmup, neuron_batch_size, key, progress, None
             )
@@ -121,6 +123,7 @@ class Sampling(Fitting):
     def _sample(
         self, X, y, options, scale, prior, scale_prior, intercept_prior, sample_weight, offset, seed
     ):  # fmt: skip
+        begin = time.perf_counter()
         rows = self._rows(X, y, self._encoder, sample_weight, offset)
         _check_structure(self, rows.design)
         check_counts(self.observation_model, rows.y, rows.weight)
@@ -142,13 +145,18 @@ class Sampling(Fitting):
                 warnings.catch_warnings()
             ):  # what is wrong with a fit is told of the posterior below
                 warnings.simplefilter("ignore", RuntimeWarning)
-                fitted = self._fit(X, y, None, sample_weight, offset)
+                fitted = self._fit(X, y, None, sample_weight, offset, bar=False)
         priors = _lanes.priors_of(
             problem, scale, fitted["_scale"], scale_prior, intercept_prior, weak
         )
         family, shared, lanes = _lanes.build(problem, priors, options.num_chains)
         start = _start(problem, family, fitted, priors)
         sampled = _sampler.posteriors(family, shared, lanes, start, options)
+        _log.info(
+            "sampled %d neurons in %.3g s: %d chains of %d draws by %s, a step size of %.3g, %d neurons again",
+            problem.n_neurons, time.perf_counter() - begin, options.num_chains, options.num_samples,
+            options.method, sampled.step_size, sampled.retried.sum(),
+        )  # fmt: skip
         if own:
             fitted |= _from_draws(problem, sampled, rows)
         log_prior = _log_prior.at_draws(
@@ -229,11 +237,6 @@ def _check_key(random_key):
             f"`random_key` must be a JAX random key such as `jax.random.key(0)`, but {random_key!r} was given."
         )
     return random_key, np.asarray(jax.random.key_data(random_key)).astype(np.int64)
-
-
-def _bar(stack):
-    bar = stack.enter_context(tqdm(total=100, desc="sampling", unit="%", leave=False))
-    return lambda share: bar.update(min(round(100 * share, 2), bar.total - bar.n))
 
 
 def _check_structure(estimator, design) -> None:

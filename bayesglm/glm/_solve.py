@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ import numpy as np
 
 from bayesglm import links, solvers
 from bayesglm._objective import Objective, Point
+from bayesglm._progress import Watch
 from bayesglm.glm._problem import Problem
+
+_log = logging.getLogger(__name__)
 
 # What one panel of neurons may take: arrays with an entry per row, and matrices with one per pair of features.
 _PANEL_BYTES = 2 << 30
@@ -128,13 +132,17 @@ def _mean_response(problem: Problem) -> str:
     return ", ".join(f"{m:.4g}" for m in mean[:3]) + (", ..." if len(mean) > 3 else "")
 
 
-def solve(problem: Problem, usable: np.ndarray, start: np.ndarray, solver) -> Outcome:
+def solve(
+    problem: Problem, usable: np.ndarray, start: np.ndarray, solver, bar: bool = True
+) -> Outcome:
     """Minimise for all usable neurons, in panels that bound the memory.
 
     Parameters
     ----------
     usable : bool array (neurons,)
     start : array (neurons, columns, features + 1)
+    bar : bool
+        Whether a progress bar may appear.
 
     Raises
     ------
@@ -147,8 +155,11 @@ def solve(problem: Problem, usable: np.ndarray, start: np.ndarray, solver) -> Ou
     outcome = Outcome(
         np.full(start.shape, np.nan), number(), number(), number(), usable, no.copy(), no.copy()
     )
-    for panel in _panels(problem, np.flatnonzero(usable)):
-        _solve_panel(problem, panel, start, solver, outcome)
+    with Watch(int(usable.sum()), bar) as watch:
+        for count, panel in enumerate(_panels(problem, np.flatnonzero(usable))):
+            _log.debug("panel %d: %d neurons", count, len(panel))
+            watch.panel(count * len(panel))
+            _solve_panel(problem, panel, start, solver, outcome, watch)
     # finite parameters at which the loss overflows are as useless as infinite ones
     outcome.theta[~np.isfinite(outcome.loss)] = np.nan
     if not outcome.finite.any():
@@ -172,14 +183,14 @@ def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
         yield np.concatenate([panel, neurons[: width - len(panel)]])
 
 
-def _solve_panel(problem: Problem, panel, start, solver, outcome: Outcome) -> None:
+def _solve_panel(problem: Problem, panel, start, solver, outcome: Outcome, watch: Watch) -> None:
     some = problem.select(panel)
     objective = some.objective(whole=solver.stochastic)
     theta = start[panel].reshape(some.n_lanes, -1, start.shape[-1])
     pilot = None
     if not solver.stochastic:
         theta, pilot = _pilot(some, theta, solver)
-    point, progress, _, iter_num, _ = solvers.run(solver, objective, theta, pilot)
+    point, progress, _, iter_num, _ = solvers.run(solver, objective, theta, pilot, watch)
     per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
     outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *start.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
@@ -202,11 +213,16 @@ def _pilot(problem: Problem, theta, solver) -> tuple[np.ndarray, Objective | Non
     wanted = max(wanted, min(n_rows // 16, _MOST_PILOT_ROWS))
     if n_rows < _PILOT_PAYS * wanted or solver.stepsize is not None:
         return theta, None
-    pilot = problem.sample(wanted).objective()
+    some = problem.sample(wanted)
+    pilot = some.objective()
     rough = copy.copy(solver)
     rough.tol, rough.maxiter = max(solver.tol, _PILOT_TOL), min(solver.maxiter, 50)
     state = solvers.run(rough, pilot, theta)
     found = state.progress.converged & np.isfinite(state.point.theta).all(axis=(1, 2))
+    _log.debug(
+        "a sample of %d of %d rows %s, after %d steps", len(some.rows.y), n_rows,
+        "gives the start" if found.all() else "did not converge and is left", state.iter_num,
+    )  # fmt: skip
     if not found.all():
         return theta, None
     return state.point.theta, pilot

@@ -148,13 +148,17 @@ def refresh_due(state: State, few: bool) -> bool:
     return bool(waiting.any()) and state.iter_num - state.refreshed >= _REFRESH_AFTER
 
 
-def run(solver: Solver, objective: Objective, theta, pilot: Objective | None = None) -> State:
+def run(
+    solver: Solver, objective: Objective, theta, pilot: Objective | None = None, watch=None
+) -> State:
     """Run a solver until every lane is done or it is out of iterations.
 
     Parameters
     ----------
     pilot
         Objective of some of the rows, if `theta` is its optimum.
+    watch : callable, optional
+        Told, after each step, its number, how many lanes have left the batch, and the progress of the others.
 
     Returns
     -------
@@ -177,6 +181,8 @@ def run(solver: Solver, objective: Objective, theta, pilot: Objective | None = N
             lanes, objective = lanes[keep], objective.select(keep)
             state = select(state, keep)
         state = solver.step(objective, state)
+        if watch is not None:
+            watch(state.iter_num, len(theta) - len(lanes), state.progress)
 
 
 def select(state: State, keep) -> State:
