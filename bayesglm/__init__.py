@@ -3,7 +3,16 @@
 import logging as _logging
 from importlib.metadata import version as _version
 
-from bayesglm import glm, links, observation_models, regularizer, simulation, solvers
+from bayesglm import (
+    diagnostics,
+    glm,
+    links,
+    observation_models,
+    plotting,
+    regularizer,
+    simulation,
+    solvers,
+)
 from bayesglm._cache import enable_compilation_cache
 from bayesglm.glm import load_model
 from bayesglm.io import inspect_npz
@@ -12,12 +21,14 @@ __version__ = _version("bayesglm")
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
 __all__ = [
     "__version__",
+    "diagnostics",
     "enable_compilation_cache",
     "glm",
     "inspect_npz",
     "links",
     "load_model",
     "observation_models",
+    "plotting",
     "regularizer",
     "simulation",
     "solvers",

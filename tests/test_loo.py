@@ -13,7 +13,7 @@ from scipy import stats
 
 import bayesglm as nmo
 from bayesglm import posterior
-from bayesglm.posterior import _efficiency, _predict
+from bayesglm.posterior import _predict
 
 N_ROWS, CHAINS, DRAWS = 30, 4, 150
 X = tables.X[:N_ROWS]
@@ -63,7 +63,9 @@ class Case:
 
     def pointwise(self, reff, uniform=None):
         with jax.enable_x64(True):
-            return posterior.pointwise(self.mine, X, self.y, None, reff, uniform)
+            return posterior.pointwise(
+                self.mine, X, self.y, None, np.ones(N_ROWS, bool), reff, uniform
+            )
 
     def tree(self, predicted=None):
         """What ArviZ needs, with something in place of predictions."""
@@ -126,16 +128,45 @@ def test_integral_transforms_are_what_simulated_responses_estimate(family, rng):
     assert np.abs(found - theirs).mean() < 0.03
 
 
-def test_effective_sample_sizes_are_those_of_arviz(rng):
-    for n_draws in (4, 5, 9, 50, 333):
-        for n_chains in (1, 2, 4):
-            draws = rng.normal(size=(40, n_chains, n_draws))
-            share = rng.uniform(-0.95, 0.99, size=(40, 1))
-            for t in range(1, n_draws):
-                draws[..., t] += share * draws[..., t - 1]
-            draws[0], draws[1, 0] = 1.5, draws[1, 0] + 5.0  # a constant, and chains that disagree
-            theirs = array_stats.ess(draws, method="mean", chain_axis=1, draw_axis=2)
-            np.testing.assert_allclose(_efficiency.ess_of_mean(draws), theirs, rtol=1e-9)
+@pytest.mark.parametrize("n_chains", [1, 2, 4])
+@pytest.mark.parametrize("n_draws", [4, 5, 9, 50, 333])
+def test_convergence_statistics_are_those_of_arviz(n_chains, n_draws, rng):
+    draws = rng.normal(size=(n_chains, n_draws, 40))
+    share = rng.uniform(-0.95, 0.99, size=40)
+    for t in range(1, n_draws):
+        draws[:, t] += share * draws[:, t - 1]
+    draws[0, :, 0] += 5.0  # a chain that disagrees
+    draws[:, 1::2, 1] = draws[:, : n_draws // 2 * 2 : 2, 1]  # draws that stay, and so have ties
+    draws[:, :, 2] = draws[:, :, 2].round()
+    found = posterior.convergence(draws)
+    with np.errstate(all="ignore"):  # ArviZ divides by zero where a parameter is constant
+        theirs = _arviz(draws)
+    if n_chains == 1:
+        assert np.isnan(found.r_hat).all()
+    known = np.ptp(draws, axis=(0, 1)) > 0
+    for name, values in theirs.items():
+        mine = getattr(found, name)[known]
+        np.testing.assert_allclose(mine, values[known], rtol=1e-8, err_msg=name)
+
+
+def _arviz(draws):
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    theirs = {
+        "ess_bulk": array_stats.ess(draws, method="bulk", **axes),
+        "ess_tail": array_stats.ess(draws, method="tail", prob=(0.05, 0.95), **axes),
+        "mcse": array_stats.mcse(draws, method="mean", **axes),
+    }
+    if len(draws) > 1:
+        theirs["r_hat"] = array_stats.rhat(draws, **axes)
+    return theirs
+
+
+def test_draws_that_are_constant_or_not_finite_have_no_statistics(rng):
+    draws = rng.normal(size=(2, 50, 3))
+    draws[:, :, 0], draws[0, 3, 1] = 1.5, np.inf
+    found = np.array(posterior.convergence(draws))
+    assert np.isnan(found[:, :2]).all()
+    assert np.isfinite(found[:, 2]).all()
 
 
 def test_efficiencies_belong_to_neurons_and_are_one_for_a_single_chain(rng):
@@ -156,7 +187,7 @@ def test_each_neuron_of_a_population_is_scored_as_if_it_were_alone(rng, monkeypa
     reff = np.array([1.0, 0.2, 0.5])
     monkeypatch.setattr(_predict, "_CHUNK_BYTES", 8 * 3 * CHAINS * DRAWS * 7)  # seven rows
     with jax.enable_x64(True):
-        found = posterior.pointwise(together, X, y, None, reff, uniform)
+        found = posterior.pointwise(together, X, y, None, np.ones(y.shape, bool), reff, uniform)
     for k, case in enumerate(cases):
         alone = case.pointwise(reff[k], uniform[:, k])
         for mine, theirs in zip(found, alone, strict=True):

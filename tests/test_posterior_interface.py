@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import statsmodels.api as sm
 import tables
@@ -401,6 +402,16 @@ def test_bad_arguments_are_refused_before_anything_is_lost(case, population):
     with pytest.raises(error, match=message):
         population.sample_posterior(TREE, COUNTS, **arguments, **QUIET)
     assert population.__dict__ == before
+
+
+def test_two_priors_of_one_intercept_are_refused():
+    model, y = nmo.glm.GLM(), COUNTS[:, 0]
+    two = {"prior": "auto", "intercept_prior": dist.Normal()}
+    with pytest.raises(ValueError, match="intercept_prior"):
+        model.sample_posterior(X, y, **two, **QUIET)
+    with pytest.raises(ValueError, match="intercept_prior"):
+        model.numpyro_model(X, y, **two)
+    assert model.coef_ is None
 
 
 def test_bad_data_are_refused_before_anything_is_lost(population):

@@ -17,7 +17,7 @@ from bayesglm._sampling import _psis, _target
 from bayesglm._sampling._target import Family, Lane, Shared
 
 # Directions in which the curvature is taken at once.
-_DIRECTIONS = 8
+DIRECTIONS = 8
 _MAX_STEPS = 60
 # Squared Newton step, in posterior standard deviations, at which the mode is found.
 _CLOSE = 1e-8
@@ -33,8 +33,8 @@ def _curvature(family: Family, shared: Shared, lanes: Lane, u):
         slopes = partial(_target.surrogate_slopes, family, shared, lane)
         along = jax.vmap(lambda e: jax.jvp(slopes, (u,), (e,)))
         size = u.shape[0]
-        padded = jnp.eye(-(-size // _DIRECTIONS) * _DIRECTIONS, size)
-        (value, gradient), (_, hessian) = lax.map(along, padded.reshape(-1, _DIRECTIONS, size))
+        padded = jnp.eye(-(-size // DIRECTIONS) * DIRECTIONS, size)
+        (value, gradient), (_, hessian) = lax.map(along, padded.reshape(-1, DIRECTIONS, size))
         return value[0, 0], gradient[0, 0], hessian.reshape(-1, size)[:size]
 
     return jax.vmap(one, (_target.axes(lanes), 0))(lanes, u)
@@ -49,6 +49,18 @@ def invert(hessian):
     floor = _FLOOR * np.maximum(values[..., -1:], 1e-300)
     safe = np.maximum(np.abs(values), floor)
     return vectors / np.sqrt(safe)[..., None, :] / scale[..., :, None], values[..., 0]
+
+
+@partial(jax.jit, static_argnames="family")
+def prior_precision(family: Family, lanes: Lane):
+    """Return the precision of the priors of the coefficients, made smooth, (lanes, columns, features); 0 where flat."""
+
+    def one(lane):
+        energy = partial(_target.penalty_energy, family, lane, log_phi=lane.log_scale, smooth=True)
+        # the smooth energy is quadratic, with a diagonal curvature: its slope at ones
+        return jax.grad(energy)(jnp.ones(lane.mask.shape))
+
+    return jax.vmap(one, (_target.axes(lanes),))(lanes)
 
 
 def find_modes(family: Family, shared: Shared, lanes: Lane, u):

@@ -75,7 +75,7 @@ def _smooth_tail(tail, cutoff):
     k, sigma = fit_pareto(excess)
     m = tail.shape[1]
     log_survival = np.log1p(-(np.arange(0.5, m) / m))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         quantile = np.expm1(-k[:, None] * log_survival) / k[:, None]
         quantile = np.where(k[:, None] == 0, -log_survival, quantile)
         smoothed = np.log(quantile * sigma[:, None] + np.exp(cutoff))
@@ -92,7 +92,7 @@ def fit_pareto(excess):
     n_profile = 30 + int(m**0.5)
     quartile = excess[:, int(m / 4 + 0.5) - 1]
     grid = 1.0 - np.sqrt(n_profile / (np.arange(1, n_profile + 1) - 0.5))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         b = grid / (3.0 * quartile)[:, None] + 1.0 / excess[:, -1:]
         # the profile likelihood, one point of the grid at a time: (sets, m) in memory
         shape = np.stack([np.log1p(-b[:, [j]] * excess).mean(axis=1) for j in range(n_profile)], 1)

@@ -11,11 +11,11 @@ import numpy as np
 from bayesglm import observation_models
 from bayesglm.glm import _results
 from bayesglm.glm._joint import numpyro_model
-from bayesglm.glm._predictive import Predictive
+from bayesglm.glm._reporting import Reporting
 from bayesglm.glm._save import save
 
 
-class Estimator(Predictive):
+class Estimator(Reporting):
     """Predict, score and simulate from a fit, and hand out the model itself."""
 
     def predict(self, X, return_std=False, *, offset=None):

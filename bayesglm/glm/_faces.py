@@ -170,8 +170,8 @@ class ClassifierGLM(ClassifierEstimator, GLM):
     intercept_ : array (classes,)
     classes_ : array (classes,)
         Labels, in the order of the columns.
-    scale_, dof_resid_, solver_state_
-        As in :class:`GLM`.
+    scale_ : array (1,)
+        As in :class:`GLM`, like `dof_resid_` and `solver_state_`.
 
     Examples
     --------
@@ -220,8 +220,8 @@ class ClassifierPopulationGLM(ClassifierEstimator, PopulationGLM):
     coef_ : array (features, neurons, classes), or a pytree of these
     intercept_ : array (neurons, classes)
     classes_ : array (classes,)
-    scale_, dof_resid_, solver_state_
-        As in :class:`PopulationGLM`.
+    scale_ : array (neurons,)
+        As in :class:`PopulationGLM`, like `dof_resid_` and `solver_state_`.
 
     Examples
     --------

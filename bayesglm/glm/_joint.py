@@ -17,6 +17,7 @@ def numpyro_model(
     estimator, X, y, scale, scale_prior, intercept_prior, *, sample_weight, offset, prior=None
 ):
     """Return the joint density of an estimator's model as a NumPyro model of no arguments."""
+    check_priors(prior, intercept_prior)
     with jax.enable_x64(True):
         rows, problem = estimator._checked(X, y, sample_weight, offset)
     check_counts(estimator.observation_model, rows.y, rows.weight)
@@ -83,6 +84,14 @@ def _scale(estimator, scale, scale_prior):
             f"`scale` must be 'sample', 'plugin' or a number, but {scale!r} was given."
         )
     return np.asarray(scale, dtype=float)
+
+
+def check_priors(prior, intercept_prior) -> None:
+    """Raise a ValueError if two priors are asked for the same intercept."""
+    if prior == "auto" and intercept_prior is not None:
+        raise ValueError(
+            "`prior='auto'` has a prior of the intercept: leave `intercept_prior` out, or use `prior=None`."
+        )
 
 
 def check_counts(observation_model, y, weight) -> None:

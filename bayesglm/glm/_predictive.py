@@ -185,10 +185,14 @@ class Predictive(Sampling):
         key, _ = _check_key(random_key)
         draws = self._draws("loo_pit")
         with jax.enable_x64(True):
-            used, found, _ = self._pointwise(draws, X, y, offset, None, key)
+            used, found, _ = self._pointwise(draws, X, y, offset, None, key, whole=True)
         return np.where(used, found.pit, np.nan)
 
-    def _pointwise(self, draws, X, y, offset, reff, key=None):
+    def _pointwise(self, draws, X, y, offset, reff, key=None, whole=False):
+        """Return which responses count, what is known of each, and how many they stand for.
+
+        Of long data some rows stand for all, unless `whole`.
+        """
         rows = self._rows(X, y, self._encoder, None, offset)
         check_counts(self.observation_model, rows.y, rows.weight)
         if rows.y.shape[1] != (draws.outputs[0] if self._population else 1):
@@ -200,7 +204,7 @@ class Predictive(Sampling):
         used = np.broadcast_to(rows.weight > 0, rows.y.shape)
         n_all, shape = int(used.sum()), (lambda a: a) if self._population else (lambda a: a[:, 0])
         y = rows.y
-        if n_all > posterior.MAX_CELLS and key is None:
+        if n_all > posterior.MAX_CELLS and not whole:
             count = posterior.MAX_CELLS // y.shape[1]
             some = np.sort(np.random.default_rng(0).choice(len(y), count, replace=False))
             matrix, y, used = matrix[some], y[some], used[some]
@@ -208,7 +212,7 @@ class Predictive(Sampling):
         uniform = None if key is None else shape(np.asarray(jax.random.uniform(key, y.shape)))
         if reff is None:
             reff = posterior.relative_efficiency(self._posterior["posterior"].dataset)
-        found = posterior.pointwise(draws, matrix, shape(y), shift, reff, uniform)
+        found = posterior.pointwise(draws, matrix, shape(y), shift, shape(used), reff, uniform)
         return shape(used), found, n_all
 
     def summary(self, X=None, y=None, *, prob=0.94, robust=False, sample_weight=None, offset=None):
@@ -246,9 +250,7 @@ class Predictive(Sampling):
                 )
             if robust:
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
-            table = posterior.of_draws(self._posterior, prob)
-            table.attrs["interval"] = f"equal-tailed posterior interval of probability {prob}"
-            return table
+            return self._table(prob)
         with jax.enable_x64(True):
             _, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
@@ -262,6 +264,11 @@ class Predictive(Sampling):
         tests = all(term is None for term in problem.penalty)
         table = posterior.asymptotic(coef, self._intercept, *found, names, prob, tests)
         table.attrs["interval"] = _asymptotics.meaning(problem.penalty, robust, prob)
+        return table
+
+    def _table(self, prob, convergence=None):
+        table = posterior.of_draws(self._posterior, prob, convergence)
+        table.attrs["interval"] = f"equal-tailed posterior interval of probability {prob}"
         return table
 
 

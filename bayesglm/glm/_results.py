@@ -143,7 +143,7 @@ def score(model, rows: Rows, rate, scale, score_type, aggregate, weighted: bool,
         rows_used = (weight > 0).reshape(len(y), -1).all(axis=1)
         y, rate, weight = y[rows_used], rate[rows_used], weight[rows_used]
         mean = aggregate
-    return _score(model, jnp.asarray(y), jnp.asarray(rate), weight, scale, score_type, mean)
+    return score_with(model, jnp.asarray(y), jnp.asarray(rate), weight, scale, score_type, mean)
 
 
 def dispersion(model, fitted):
@@ -165,7 +165,8 @@ def dispersion(model, fitted):
     return jnp.asarray(fitted)
 
 
-def _score(model, y, rate, weight, scale, score_type, mean):
+def score_with(model, y, rate, weight, scale, score_type, mean):
+    """Return a score of rows in the shape of their means, averaged by `mean`."""
     each = lambda scores: scores  # noqa: E731
     if score_type == "pseudo-r2-Cohen":
         null = _null_rate(y, rate, weight)

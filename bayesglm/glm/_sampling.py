@@ -17,9 +17,9 @@ from bayesglm import observation_models, posterior
 from bayesglm._design import feature_labels
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
-from bayesglm.glm import _lanes, _log_prior
+from bayesglm.glm import _attach, _lanes, _log_prior
 from bayesglm.glm._fitting import Fitting
-from bayesglm.glm._joint import check_counts, default_scale_prior, model_of, weak_of
+from bayesglm.glm._joint import check_counts, check_priors, default_scale_prior, model_of, weak_of
 from bayesglm.glm._solve import listed
 
 _log = logging.getLogger(__name__)
@@ -32,8 +32,19 @@ class Sampling(Fitting):
 
     @property
     def posterior_(self):
-        """Draws of :meth:`sample_posterior` as an `xarray.DataTree` in the ArviZ schema; None without."""
+        """Draws of :meth:`sample_posterior` as an `xarray.DataTree` in the ArviZ schema; None without.
+
+        Draws that were written to a file can be set, as a tree or by the name of the file, beside the fit that they
+        belong to; those of another model are refused with a ValueError.
+        """
         return self._posterior
+
+    @posterior_.setter
+    def posterior_(self, value):
+        if value is not None:
+            self._require_fit()
+            value = _attach.checked(self, value)
+        self._posterior = value
 
     def sample_posterior(
         self, X, y, *, method="nuts", num_samples=1000, num_chains=4, num_warmup=None,
@@ -98,8 +109,9 @@ class Sampling(Fitting):
         _check_arguments(
             method, num_samples, num_chains, num_warmup, neuron_batch_size, scale, prior, self
         )
+        check_priors(prior, intercept_prior)
         key, seed = _check_key(random_key)
-        previous = self._encoder
+        previous, begin = self._encoder, time.perf_counter()
         with jax.enable_x64(True), Share(shown=progress_bar) as progress:
             options = _sampler.Options(
                 method, num_samples, num_chains, num_warmup, neuron_batch_size, key, progress, None
@@ -113,6 +125,7 @@ class Sampling(Fitting):
                 self._encoder = previous
                 raise
         fitted, tree, message = found
+        tree["posterior"].attrs["sampling_time"] = time.perf_counter() - begin
         self._forget_fit()
         self.__dict__.update(fitted)
         self._posterior = tree
@@ -180,10 +193,7 @@ class Sampling(Fitting):
         if self._classifier:
             names["class"] = np.asarray(self._encoder.classes_)
         attrs = {
-            "observation_model": type(self.observation_model).__name__,
-            "inverse_link": getattr(self.inverse_link_function, "__name__", "custom"),
-            "regularizer": type(self.regularizer).__name__,
-            "regularizer_strength": repr(self.regularizer_strength),
+            **_attach.settings(self),
             "prior": "penalty" if priors.weak is None else "auto",
             "n_train": np.atleast_1d(problem.rows.n),
             "num_warmup": -1 if options.num_warmup is None else options.num_warmup,

@@ -49,6 +49,8 @@ class FitState(NamedTuple):
     function_val : array (neurons,)
         Loss without penalty.
     reached_max_steps : bool
+    separated : bool array (neurons,)
+        Whether the optimum is at infinity along some direction.
     """
 
     iter_num: int
@@ -56,6 +58,7 @@ class FitState(NamedTuple):
     distance: np.ndarray
     function_val: np.ndarray
     reached_max_steps: bool
+    separated: np.ndarray | None = None
 
     @property
     def stats(self) -> FitState:
@@ -91,8 +94,9 @@ class Outcome:
     def state(self) -> FitState:
         """How the fit ended."""
         return FitState(
-            self.iter_num, self.converged, self.distance, self.loss, self.reached_max_steps
-        )
+            self.iter_num, self.converged, self.distance, self.loss, self.reached_max_steps,
+            self.separated,
+        )  # fmt: skip
 
 
 def usable_neurons(problem: Problem, initial: np.ndarray, given: np.ndarray | None) -> np.ndarray:

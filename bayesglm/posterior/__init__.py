@@ -1,28 +1,39 @@
 """Posterior draws: their container, and what follows from them."""
 
-from bayesglm.posterior._efficiency import relative_efficiency
-from bayesglm.posterior._loo import MAX_CELLS, elpd_data, pointwise
+from bayesglm._sampling._psis import good_k
+from bayesglm.posterior import _families as families
+from bayesglm.posterior._convergence import Convergence, convergence, relative_efficiency
+from bayesglm.posterior._loo import MAX_CELLS, Pointwise, elpd_data, pointwise
 from bayesglm.posterior._predict import (
     Posterior,
     draw_responses,
     interval,
     mean_and_sd,
     mean_probability,
+    replicate,
 )
-from bayesglm.posterior._summary import asymptotic, of_draws
+from bayesglm.posterior._summary import asymptotic, convergences, of_draws, parameter_names
 from bayesglm.posterior._tree import to_tree
 
 __all__ = [
     "MAX_CELLS",
+    "Convergence",
+    "Pointwise",
     "Posterior",
     "asymptotic",
+    "convergence",
+    "convergences",
     "draw_responses",
     "elpd_data",
+    "families",
+    "good_k",
     "interval",
     "mean_and_sd",
     "mean_probability",
     "of_draws",
+    "parameter_names",
     "pointwise",
     "relative_efficiency",
+    "replicate",
     "to_tree",
 ]

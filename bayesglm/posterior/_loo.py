@@ -13,9 +13,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm import observation_models
 from bayesglm._likelihood import response_distribution
 from bayesglm._sampling import _psis
 from bayesglm.posterior import _families, _predict
@@ -34,14 +36,19 @@ class Pointwise(NamedTuple):
     lppd: np.ndarray
     k: np.ndarray
     pit: np.ndarray | None
+    log_lik: np.ndarray  # (draws, *neurons), summed over the rows in use
 
 
-def pointwise(posterior: _predict.Posterior, X, y, offset, efficiency, uniform=None) -> Pointwise:
+def pointwise(
+    posterior: _predict.Posterior, X, y, offset, used, efficiency, uniform=None
+) -> Pointwise:
     """Return the leave-one-out log-density of each response.
 
     Parameters
     ----------
     y : array (rows, *neurons)
+    used : bool array (rows, *neurons)
+        Responses that count in the sum over rows.
     efficiency : scalar or array (neurons,)
         Effective draws per draw.
     uniform : array (rows, *neurons), optional
@@ -49,9 +56,17 @@ def pointwise(posterior: _predict.Posterior, X, y, offset, efficiency, uniform=N
     """
     elpd, lppd, k = (np.empty(y.shape) for _ in range(3))
     pit = None if uniform is None else np.empty(y.shape)
+    total = np.zeros((len(posterior.intercept), *y.shape[1:]))
+    static = observation_models.static(posterior.model)
+    scale = 1.0 if posterior.classes else posterior.scale
     for rows, eta in _predict.chunks(posterior, X, offset):
         some, count = y[rows], rows.stop - rows.start
-        log_lik = _log_likelihood(posterior, some[:, None], eta[:count])
+        padded = np.concatenate(
+            [some, np.broadcast_to(some[-1:], (len(eta) - count, *some.shape[1:]))]
+        )
+        log_lik = _log_likelihood(static, posterior.inverse_link, eta, padded[:, None], scale)
+        log_lik = np.asarray(log_lik)[:count]
+        total += np.sum(log_lik, axis=0, where=used[rows][:, None])
         by_cell = np.moveaxis(log_lik, 1, -1).reshape(-1, log_lik.shape[1])
         each = np.broadcast_to(efficiency, some.shape).ravel()
         weights, shape = _psis.smooth(-by_cell, each)
@@ -59,27 +74,39 @@ def pointwise(posterior: _predict.Posterior, X, y, offset, efficiency, uniform=N
         lppd[rows] = (_psis.logsumexp(by_cell) - np.log(by_cell.shape[1])).reshape(some.shape)
         k[rows] = shape.reshape(some.shape)
         if uniform is not None:
-            weights = np.moveaxis(np.exp(weights).reshape(*some.shape, -1), -1, 1)
-            pit[rows] = _transform(posterior, some, eta[:count], weights, uniform[rows])
-    return Pointwise(elpd, lppd, k, pit)
+            found = _transform(posterior, some, eta[:count], by_cell, np.exp(weights))
+            upto, at = (values.reshape(some.shape) for values in found)
+            pit[rows] = upto - (1.0 - uniform[rows]) * at
+    return Pointwise(elpd, lppd, k, pit, total)
 
 
-def _log_likelihood(posterior, y, eta):
-    scale = 1.0 if posterior.classes else jnp.asarray(posterior.scale)
-    found = response_distribution(posterior.model, jnp.asarray(eta), posterior.inverse_link, scale)
-    return np.asarray(found.log_prob(jnp.asarray(y)))
+@partial(jax.jit, static_argnames=("model", "inverse_link"))
+def _log_likelihood(model, inverse_link, eta, y, scale):
+    return response_distribution(model, eta, inverse_link, scale).log_prob(y)
 
 
-def _transform(posterior, y, eta, weights, uniform):
+def _transform(posterior, y, eta, log_lik, weights):
+    """Return the weighted distribution function at each response, and for counts the probability of that very count.
+
+    Parameters
+    ----------
+    y : array (rows, *neurons)
+    eta : array (rows, draws, *neurons)
+    log_lik, weights : arrays (cells, draws)
+    """
+    cells = y.ravel()
+    discrete = _families.is_discrete(posterior.model)
+    at = np.sum(weights * np.exp(log_lik), axis=1) if discrete else np.zeros(len(cells))
+    some = (
+        (cells > 0) if discrete else np.ones(len(cells), bool)
+    )  # at zero the two are the same, and cheap
+    upto = at.copy()
     mu = np.asarray(posterior.inverse_link(jnp.asarray(eta)))
-    upto = lambda y: np.sum(  # noqa: E731
-        weights * _families.cdf(posterior.model, y[:, None], mu, posterior.scale), axis=1
-    )
-    upper = upto(y)
-    if not _families.is_discrete(posterior.model):
-        return upper
-    lower = upto(y - 1.0)
-    return lower + uniform * (upper - lower)
+    by_cell = lambda a: np.moveaxis(a, 1, -1).reshape(len(cells), -1)[some]  # noqa: E731
+    scale = by_cell(np.broadcast_to(posterior.scale, mu.shape))
+    below = _families.cdf(posterior.model, cells[some, None], by_cell(mu), scale)
+    upto[some] = np.sum(weights[some] * below, axis=1)
+    return upto, at
 
 
 def elpd_data(found: Pointwise, used, n_draws: int, n_all: int) -> ELPDData:

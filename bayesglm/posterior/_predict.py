@@ -144,6 +144,20 @@ def _quantile(posterior: Posterior, mu, p: float):
     return np.where(known, 0.5 * (low + high), np.nan)
 
 
+def replicate(posterior: Posterior, X, offset, seed: int = 0) -> np.ndarray:
+    """Return one response for each draw and row as :func:`draw_responses` does, without compiling where possible."""
+    if not _families.is_known(posterior.model):
+        return draw_responses(posterior, jax.random.key(seed), X, offset)
+    rng = np.random.default_rng(seed)
+    found = np.empty((len(posterior.intercept), len(X), *posterior.outputs))
+    for rows, mean in means(posterior, X, offset):
+        drawn = _families.draw(
+            posterior.model, rng, mean, np.broadcast_to(posterior.scale, mean.shape)
+        )
+        found[:, rows] = np.moveaxis(drawn, 0, 1)
+    return found
+
+
 def draw_responses(posterior: Posterior, key, X, offset) -> np.ndarray:
     """Return one response for each draw and row, (draws, rows, *neurons)."""
     found = None

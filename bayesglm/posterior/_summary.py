@@ -15,44 +15,54 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from bayesglm.posterior._convergence import Convergence, convergence
+
 if TYPE_CHECKING:
     import pandas as pd
 
-_STATISTICS = {"ess_bulk": "bulk", "ess_tail": "tail"}
 
+def of_draws(tree, prob: float, found: dict[str, Convergence] | None = None) -> pd.DataFrame:
+    """Return mean, standard deviation, equal-tailed interval, effective sizes and R-hat of every parameter.
 
-def of_draws(tree, prob: float) -> pd.DataFrame:
-    """Return mean, standard deviation, equal-tailed interval, effective sizes and R-hat of every parameter."""
+    Parameters
+    ----------
+    found : dict, optional
+        The convergence statistics of each variable, where they are known.
+    """
     import pandas as pd
 
-    data = tree["posterior"].dataset
-    rows, index = [], []
-    for name, values in data.data_vars.items():
-        stacked = np.moveaxis(values.values, (0, 1), (-2, -1))
-        for where in np.ndindex(stacked.shape[:-2]):
-            label = [values[d].values[i] for d, i in zip(values.dims[2:], where, strict=True)]
-            index.append(_label(name, label))
-            rows.append(_row(stacked[where], prob))
-    return pd.DataFrame(rows, index=pd.Index(index, name="parameter"))
+    found = convergences(tree) if found is None else found
+    ends = [0.5 - prob / 2, 0.5 + prob / 2]
+    parts = []
+    for name, values in tree["posterior"].dataset.data_vars.items():
+        draws = values.values
+        low, high = np.quantile(draws, ends, axis=(0, 1))
+        columns = {
+            "mean": draws.mean(axis=(0, 1)),
+            "sd": draws.std(axis=(0, 1), ddof=1),
+            "low": low,
+            "high": high,
+        }
+        columns |= {each: getattr(found[name], each) for each in ("ess_bulk", "ess_tail", "r_hat")}
+        index = pd.Index(parameter_names(values), name="parameter")
+        parts.append(pd.DataFrame({k: np.ravel(v) for k, v in columns.items()}, index=index))
+    return pd.concat(parts)
+
+
+def convergences(tree) -> dict[str, Convergence]:
+    """Return the convergence statistics of each variable, in the shape of one of its draws."""
+    data = tree["posterior"].dataset.data_vars
+    return {name: convergence(values.values) for name, values in data.items()}
+
+
+def parameter_names(values) -> list[str]:
+    """Return a name for each entry of an array with dimensions (chain, draw, ...), in C order."""
+    labels = itertools.product(*(values[d].values for d in values.dims[2:]))
+    return [_label(str(values.name), each) for each in labels]
 
 
 def _label(name: str, labels) -> str:
     return f"{name}[{', '.join(map(str, labels))}]" if labels else name
-
-
-def _row(draws, prob: float) -> dict:
-    from arviz_stats.base import array_stats  # late: importing it takes longer than most fits
-
-    low, high = np.quantile(draws, [0.5 - prob / 2, 0.5 + prob / 2])
-    row = {"mean": draws.mean(), "sd": draws.std(ddof=1), "low": low, "high": high}
-    if np.ptp(draws) == 0:  # a masked coefficient
-        return row | {"ess_bulk": np.nan, "ess_tail": np.nan, "r_hat": np.nan}
-    where = {"chain_axis": 0, "draw_axis": 1}
-    for name, method in _STATISTICS.items():
-        extra = {"prob": (0.05, 0.95)} if method == "tail" else {}
-        row[name] = float(array_stats.ess(draws, method=method, **extra, **where))
-    many = len(draws) > 1
-    return row | {"r_hat": float(array_stats.rhat(draws, **where)) if many else np.nan}
 
 
 def asymptotic(coef, intercept, coef_error, intercept_error, names, prob: float, tests: bool):

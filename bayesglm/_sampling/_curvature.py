@@ -1,0 +1,98 @@
+"""What the curvature at the mode says of each lane: how well directions are known, and what the prior contributes.
+
+References
+----------
+Belsley, Kuh, Welsch (1980), Regression Diagnostics. doi:10.1002/0471725153
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from bayesglm._sampling import _laplace, _target
+from bayesglm._sampling._sampler import predictor_error
+from bayesglm._sampling._target import Family, Lane, Shared
+
+# Features that are named, and the variance inflation from which they are worth it.
+_NAMED, _INFLATED = 3, 5.0
+
+
+def look(family: Family, shared: Shared, lanes: Lane, theta, names):
+    """Return what :class:`bayesglm.diagnostics.Curvature` holds, for each lane.
+
+    Parameters
+    ----------
+    theta : array (lanes, columns, features + 1)
+        Coefficients and intercepts at the mode.
+    names : list of str
+        Of the features.
+    """
+    lanes = jax.device_put(lanes)
+    u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
+    _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, lanes, u))
+    whiten, _ = _laplace.invert(hessian)
+    prior, used = _prior(family, lanes)
+    n_coef = prior.shape[1]
+    variance = np.sum(np.square(whiten[:, :n_coef]), axis=2)
+    condition, inflation = _collinearity(hessian, n_coef, used)
+    count = np.maximum(used.sum(axis=1), 1)
+    share = np.sum(np.where(used, np.minimum(prior * variance, 1.0), 0.0), axis=1) / count
+    flat = (used & (prior == 0)).any(axis=1)
+    with np.errstate(divide="ignore"):
+        sd = np.where(used & (prior > 0), 1.0 / np.sqrt(prior), np.nan)
+    ends = [_extreme(sd, np.fmin), _extreme(sd, np.fmax)]
+    named = [_named(each, names) for each in inflation]
+    return flat, predictor_error(family, shared, whiten), condition, named, share, *ends
+
+
+def _extreme(values, pick):
+    return pick.reduce(values, axis=1) if values.shape[1] else np.full(len(values), np.nan)
+
+
+def _prior(family: Family, lanes: Lane):
+    """Return prior precisions in the coordinates of the coefficients, and which of these are in use, (lanes, size)."""
+    precision = np.asarray(_laplace.prior_precision(family, lanes))
+    weak = np.broadcast_to(
+        lanes.precision, (len(precision), family.responses, family.coef_dims, precision.shape[2])
+    )
+
+    def by_class(
+        a,
+    ):  # a prior that leaves a direction of the classes out is the same for all of them
+        shape = (len(a), family.responses, family.classes, -1)
+        return np.asarray(a).reshape(shape)[:, :, : family.coef_dims]
+
+    used = np.broadcast_to(by_class(np.asarray(lanes.mask)), weak.shape)
+    total = np.where(used, by_class(precision) + weak, 0.0)
+    return total.reshape(len(total), -1), used.reshape(len(used), -1)
+
+
+def _collinearity(hessian, n_coef: int, used):
+    """Return condition indices (lanes,), and variance inflations (lanes, coefficients) where the intercept is known."""
+    condition, inflation = np.empty(len(hessian)), np.ones((len(hessian), n_coef))
+    for lane, (matrix, inside) in enumerate(zip(hessian, used, strict=True)):
+        coef, rest = np.flatnonzero(inside), np.arange(n_coef, len(matrix))
+        if not len(coef) or not np.isfinite(matrix).all():
+            condition[lane] = 1.0 if not len(coef) else np.nan
+            continue
+        cross = matrix[np.ix_(coef, rest)]
+        left = (
+            matrix[np.ix_(coef, coef)]
+            - cross @ np.linalg.pinv(matrix[np.ix_(rest, rest)]) @ cross.T
+        )
+        scale = np.sqrt(np.maximum(np.diagonal(left), np.finfo(float).tiny))
+        scaled = left / np.outer(scale, scale)
+        values, vectors = np.linalg.eigh(0.5 * (scaled + scaled.T))
+        least = np.finfo(float).eps * len(values) * values[-1]
+        values = np.maximum(values, least)
+        condition[lane] = np.sqrt(values[-1] / values[0])
+        inflation[lane, coef] = np.sum(np.square(vectors) / values, axis=1)
+    return condition, inflation
+
+
+def _named(inflation, names) -> str:
+    """Return the names of the features that others explain best."""
+    by_feature = inflation.reshape(-1, len(names)).max(axis=0) if len(names) else inflation[:0]
+    order = np.argsort(-by_feature, kind="stable")[:_NAMED]
+    return ", ".join(str(names[k]) for k in order if by_feature[k] > _INFLATED)

@@ -1,0 +1,280 @@
+"""The pictures of a report, as inline SVG.
+
+Texts and axes take the colour of the page around them, so that a picture can be read on light and on dark.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from cycler import cycler
+
+from bayesglm import _residuals, plotting
+from bayesglm.diagnostics import _draws, _fit
+from bayesglm.posterior import families
+
+# Matplotlib leaves plain black out of SVG files, where it would stay black on dark pages.
+_INK = "#010203"
+_SIZE = (5.2, 3.1)
+_MOST_PARAMETERS, _TRACES, _MOST_POINTS = 30, 3, 1500
+_STYLE = {
+    "svg.fonttype": "none", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK,
+    "xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.subplot.left": 0.15, "figure.subplot.right": 0.97, "figure.subplot.bottom": 0.17,
+    "figure.subplot.top": 0.96, "axes.titlesize": 10, "figure.facecolor": "white", "axes.facecolor": "white",
+    "legend.framealpha": 0.0, "axes.prop_cycle": cycler(color=["#3987e5", "#d9822b", "#2f9e6e", "#c45ab3"]),
+}  # fmt: skip
+
+
+class Picture(NamedTuple):
+    """A picture with a title, what it shows in words, and how to read it."""
+
+    title: str
+    caption: str
+    svg: str
+
+
+def pictures(report) -> Iterator[Picture]:
+    """Yield the pictures for which there is evidence."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
+
+    evidence = report._evidence
+    k = _focus(report)
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # what plotting libraries warn of (layout, discrete data) is nothing that a reader of the report could act on
+        warnings.simplefilter("ignore")
+        for title, caption, draw in (
+            *_of_population(report),
+            *_of_fit(report, k),
+            *_of_draws(evidence, k),
+        ):
+            figure = Figure(figsize=_SIZE)
+            drawn = draw(figure)
+            if isinstance(drawn, Figure):  # ArviZ makes figures of its own
+                plt.close(drawn)
+                yield Picture(title, caption, _svg(drawn, title, fits=False))
+            else:
+                yield Picture(
+                    title, caption, _svg(figure, title, not title.startswith("Coefficients"))
+                )
+
+
+def _focus(report) -> int:
+    """Return the neuron that single pictures show: the worst one that has estimates."""
+    evidence = report._evidence
+    order = [0] if evidence.labels is None else [
+        int(np.flatnonzero(evidence.labels == label)[0]) for label in report.table.index
+    ]  # fmt: skip
+    return next((k for k in order if evidence.finite[k]), order[0])
+
+
+def _name(evidence, k: int) -> str:
+    return "" if evidence.labels is None else f", neuron {evidence.labels[k]}"
+
+
+def _of_population(report):
+    """Return a strip for each check of a population that varies between neurons."""
+    evidence = report._evidence
+    if evidence.n_neurons == 1:
+        return
+    for check in report.checks.values():
+        values = np.where(np.isfinite(check.values), check.values, np.nan)
+        if np.isnan(values).all() or np.nanmin(values) == np.nanmax(values):
+            continue
+
+        def draw(figure, values=values, check=check):
+            plotting.neurons(values, caution=check.limits[0], fail=check.limits[1], labels=evidence.labels,
+                             ax=figure.subplots())  # fmt: skip
+
+        caption = "Each neuron; dashed: limit for caution, solid: for failure."
+        yield check.definition.title, caption, draw
+
+
+def _of_fit(report, k: int):
+    evidence = report._evidence
+    if evidence.estimates is not None:
+        table = _table_of(evidence, k)
+        if evidence.tree is None and len(table):
+            caption = f"Estimates with their {table.attrs.get('interval', 'intervals')}."
+            some = table.iloc[:_MOST_PARAMETERS]
+            yield (f"Coefficients{_name(evidence, k)}", caption,
+                   lambda figure: plotting.coefficients(some, ax=figure.subplots()))  # fmt: skip
+    found = evidence.responses
+    if found is None or not evidence.finite[k]:
+        return
+    if "calibration" in report.checks:
+        bins = _fit.bins(found, k)
+        if len(bins.count):
+            yield (f"Calibration{_name(evidence, k)}",
+                   "Observed against expected means; bars: two standard errors. On the line the means are right.",
+                   lambda figure: plotting.bins(bins, figure.subplots()))  # fmt: skip
+    if found.classes or not families.is_known(found.model):
+        return
+    uniform = np.random.default_rng(evidence.seed).random(found.y.shape)
+    if "residuals" in report.checks:
+        values = _fit.residuals(found, k, uniform)
+        yield (f"Quantile residuals{_name(evidence, k)}", _ECDF,
+               lambda figure: plotting.ecdf_difference(values, ax=figure.subplots()))  # fmt: skip
+    if (
+        "time_rescaling" in report.checks
+        and _residuals.is_spike_train(found.model, found.y, found.weight)[k]
+    ):
+        spikes = _fit.intervals(found, k, uniform)
+        yield (f"Time rescaling{_name(evidence, k)}",
+               "Distribution of the intervals between spikes in rescaled time; within the band (99 %) the rate "
+               "explains when spikes come.",
+               lambda figure: plotting.ks(spikes, figure.subplots()))  # fmt: skip
+
+
+_ECDF = (
+    "Distribution of the transforms minus the uniform one; within the band (99 %) the family fits."
+)
+
+
+def _table_of(evidence, k: int):
+    """Return the rows of the table of parameters that belong to one neuron."""
+    table = evidence.estimates
+    if evidence.labels is None:
+        return table
+    label = str(evidence.labels[k])
+    return table[[_neuron_of(str(name)) == label for name in table.index]]
+
+
+def _neuron_of(name: str) -> str:
+    """Return the label of the neuron in the name of a parameter: the second of a coefficient, the first of others."""
+    inside = name[name.index("[") + 1 : -1].split(", ") if "[" in name else [""]
+    return inside[min(1, len(inside) - 1)] if name.startswith("coef") else inside[0]
+
+
+def _of_draws(evidence, k: int):
+    if evidence.tree is None:
+        return
+    tree = evidence.tree if evidence.labels is None else _of_neuron(evidence.tree, k)
+    found, names = _draws.statistics(evidence.tree, evidence.convergence)
+    ess = found.ess_bulk[k]
+    yield (
+        f"Coefficients{_name(evidence, k)}",
+        "Posterior means with intervals of probability 0.5 and 0.94.",
+        lambda f: _forest(tree),
+    )
+    yield (f"Traces{_name(evidence, k)}",
+           "Parameters with the fewest effective draws; chains should cover the same range, without trends.",
+           lambda f: _trace(tree, ess, names))  # fmt: skip
+    if "energy" in tree["sample_stats"] and "khat" not in tree["sample_stats"]:
+        yield (f"Energy{_name(evidence, k)}",
+               "Marginal energy and its changes; where the second is much narrower, tails are explored slowly.",
+               lambda f: _arviz("plot_energy", tree))  # fmt: skip
+    loo = evidence.loo
+    if loo is not None:
+        if loo.cells.pit is not None:
+            pit = loo.cells.pit[loo.used[:, k], k]
+            yield (
+                f"LOO-PIT{_name(evidence, k)}",
+                _ECDF,
+                lambda f: plotting.ecdf_difference(pit, ax=f.subplots()),
+            )
+        yield (f"Pareto k{_name(evidence, k)}",
+               f"Of each response; above {loo.good_k:.2f} leave-one-out is not to be trusted.",
+               lambda f: _pareto(loo, k, f))  # fmt: skip
+    if evidence.replicates is not None:
+        yield (f"Replicated data{_name(evidence, k)}",
+               "Histograms: statistics of data drawn from the posterior; lines: those of the data.",
+               lambda f: _replicated(evidence.replicates, k, f))  # fmt: skip
+
+
+def _of_neuron(tree, k: int):
+    import xarray as xr
+
+    return xr.DataTree.from_dict({
+        name: group.dataset.isel(neuron=k, drop=True) if "neuron" in group.dims else group.dataset
+        for name, group in tree.children.items()
+    })  # fmt: skip
+
+
+def _arviz(name: str, tree, size=_SIZE, **keywords):
+    import arviz_plots
+
+    found = getattr(arviz_plots, name)(
+        tree, backend="matplotlib", figure_kwargs={"figsize": size}, **keywords
+    )
+    return found.viz["figure"].item()
+
+
+def _forest(tree):
+    values = tree["posterior"].dataset
+    most = max(1, _MOST_PARAMETERS // values.sizes.get("class", 1))
+    coords = {"feature": values["feature"].values[:most]}
+    return _arviz("plot_forest", tree, combined=True, coords=coords, ci_probs=(0.5, 0.94), ci_kind="eti",
+                  point_estimate="mean")  # fmt: skip
+
+
+def _trace(tree, ess, names):
+    """Plot the chains of the parameters with the fewest effective draws."""
+    import xarray as xr
+
+    data = tree["posterior"].dataset
+    worst = np.argsort(np.where(np.isnan(ess), np.inf, ess))[:_TRACES]
+    draws = np.concatenate([_draws.by_neuron(v) for v in data.data_vars.values()], axis=3)
+    some = {names[j]: (("chain", "draw"), draws[:, :, 0, j]) for j in worst}
+    coords = {name: data[name].values for name in ("chain", "draw")}
+    chosen = xr.DataTree.from_dict({"posterior": xr.Dataset(some, coords)})
+    figure = _arviz("plot_trace", chosen, size=(_SIZE[0], 1.9 * len(worst)), col_wrap=1)
+    for ax in figure.axes:
+        ax.set_xlabel("")
+        for line in ax.lines:
+            line.set(rasterized=True, linewidth=0.5)
+    return figure
+
+
+def _pareto(loo, k: int, figure) -> None:
+    ax = figure.subplots()
+    values = loo.cells.k[loo.used[:, k], k]
+    shown = np.unique(np.concatenate([
+        np.argsort(-values)[:_MOST_POINTS // 2],
+        np.linspace(0, len(values) - 1, _MOST_POINTS // 2).astype(int),
+    ])) if len(values) > _MOST_POINTS else np.arange(len(values))  # fmt: skip
+    ax.plot(shown, values[shown], ".", markersize=3, rasterized=True)
+    ax.axhline(loo.good_k, color="0.5", linestyle="--", linewidth=1)
+    ax.set(xlabel="response", ylabel="Pareto k")
+
+
+def _replicated(found, k: int, figure) -> None:
+    axes = figure.subplots(1, len(found.observed))
+    for ax, (name, value) in zip(axes, found.observed.items(), strict=True):
+        ax.hist(found.drawn[name][:, k], bins=15, alpha=0.6)
+        ax.axvline(value[k], color=_INK)
+        ax.set_yticks([])
+        ax.set_xlabel(name)
+        ax.tick_params(axis="x", labelsize=7)
+
+
+def _svg(figure, title: str, fits: bool) -> str:
+    """Return a figure as an element; one whose labels may not fit into its margins is drawn twice to find its size."""
+    import matplotlib
+
+    target = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": title}):
+        figure.savefig(
+            target, format="svg", bbox_inches=None if fits else "tight", dpi=100, transparent=True
+        )
+    text = target.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"#010203|#000000", "currentColor", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)  # that of the page
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    used = set(re.findall(r"#([A-Za-z][\w.-]*)", text))
+    text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", text)
+    return re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        r'<svg viewBox="\1" aria-hidden="true">',
+        text,
+        count=1,
+    )

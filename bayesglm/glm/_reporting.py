@@ -1,0 +1,278 @@
+"""The diagnostics report of an estimator: evidence gathered here, judged in :mod:`bayesglm.diagnostics`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesglm import _design, diagnostics, links, posterior
+from bayesglm._sampling import _curvature, _laplace
+from bayesglm.diagnostics import Curvature, Evidence, Loo, Replicates, Responses
+from bayesglm.glm import _lanes, _results
+from bayesglm.glm._joint import weak_of
+from bayesglm.glm._predictive import Predictive
+
+_PACKAGES = ("bayesglm", "jax", "numpyro", "numpy", "arviz-base", "arviz-stats", "arviz-plots")
+# Cells of replicated data, their draws, and numbers in the matrices of the curvature that are worth the while.
+_REPLICATED_CELLS, _MOST_DRAWS, _LEAST_DRAWS = 8_000_000, 100, 20
+_PROB = 0.94
+_CURVATURE_NUMBERS = 100_000_000
+
+
+class Reporting(Predictive):
+    """An estimator that says whether it can be trusted."""
+
+    def report(self, X=None, y=None, *, sample_weight=None, offset=None, loo=True):
+        """Check the fit, and the posterior draws where there are any.
+
+        Without data the report is about the solver, or the sampler. With the training data it also looks at
+        collinearity, separation, dispersion, calibration and residuals, and, after :meth:`sample_posterior`, at
+        leave-one-out prediction, replicated data and the weight of the prior.
+
+        Parameters
+        ----------
+        X, y : optional
+            The training data.
+        sample_weight, offset
+            As in :meth:`fit`.
+        loo : bool
+            Whether to make the checks that need leave-one-out: for long data and many draws they take most of the time.
+
+        Returns
+        -------
+        : bayesglm.diagnostics.DiagnosticsReport
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If only one of X and y is given, or they are not the data that were sampled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import bayesglm as nmo
+        >>> rng = np.random.default_rng(1)
+        >>> X = rng.normal(size=(500, 2))
+        >>> y = rng.poisson(np.exp(X @ [0.5, -0.5]))
+        >>> report = nmo.glm.GLM().fit(X, y).report(X, y)
+        >>> report.verdict
+        'OK'
+        """
+        self._require_fit()
+        self._require_classes("report")
+        if (X is None) != (y is None):
+            raise ValueError(
+                f"`report` needs both X and y, or neither, but {'y' if y is None else 'X'} is missing."
+            )
+        return diagnostics.DiagnosticsReport(self._evidence(X, y, sample_weight, offset, loo))
+
+    def _evidence(self, X, y, sample_weight, offset, loo: bool) -> Evidence:
+        n_neurons = self._coef[2].shape[1] if self._population else 1
+        both = np.concatenate([self._coef[2], self._intercept.reshape(1, *self._coef[2].shape[1:])])
+        finite = np.isfinite(both.reshape(len(both), n_neurons, -1)).all(axis=(0, 2))
+        state = self.solver_state_
+        by_neuron = lambda name: _of_state(state, name, n_neurons)  # noqa: E731
+        found: dict[str, Any] = {
+            "labels": np.arange(n_neurons) if self._population else None,
+            "settings": self._settings(), "finite": finite, "tree": self._posterior,
+            "converged": by_neuron("converged"), "distance": by_neuron("distance"),
+            "separated": by_neuron("separated"),
+        }  # fmt: skip
+        if X is not None:
+            with jax.enable_x64(True):
+                self._fitted(X)
+                rows = self._rows(X, y, self._encoder, sample_weight, offset)
+                problem = _lanes.double(self._problem(rows))
+                self._check_sampled(problem)
+                found["responses"] = self._responses(problem, offset)
+                found["curvature"] = self._curvature(problem, found["responses"].scale)
+            found["settings"]["rows"] = int((rows.weight > 0).any(axis=1).sum())
+            found["settings"]["rows left out"] = int((~(rows.weight > 0).any(axis=1)).sum())
+        if self._posterior is not None:
+            found["convergence"] = posterior.convergences(self._posterior)
+            found["estimates"] = self._table(_PROB, found["convergence"])
+        elif X is not None:
+            found["estimates"] = self.summary(X, y, sample_weight=sample_weight, offset=offset)
+        if X is not None and self._posterior is not None:
+            found["replicates"] = self._replicates(X, offset, problem)
+            if loo:
+                found["loo"] = self._leave_one_out(X, y, offset, n_neurons)
+        return Evidence(**found)
+
+    def _check_sampled(self, problem) -> None:
+        """Raise if responses are not those that were sampled."""
+        if self._posterior is None:
+            return
+        sampled = self._posterior["observed_data"]["y"].values
+        now = problem.rows.y if self._population else problem.rows.y[:, 0]
+        if sampled.shape != now.shape or not np.array_equal(sampled, now):
+            other = (
+                "has other values"
+                if sampled.shape == now.shape
+                else f"has shape {now.shape}, not {sampled.shape}"
+            )
+            raise ValueError(
+                f"X and y are not the data that were sampled: `y` {other}. Pass the data of `sample_posterior`."
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        strength = self.regularizer_strength
+        small = strength is None or isinstance(strength, (float, tuple))
+        found = {
+            "model": type(self).__name__,
+            "observation model": repr(self.observation_model),
+            "inverse link": links.inverse_link_name(self.inverse_link_function),
+            "regularizer": repr(self.regularizer),
+            "regularizer strength": strength if small else "one for each coefficient",
+            "solver": self.solver_name,
+            "features": len(self._coef[2]),
+            "outputs": list(self._coef[2].shape[1:]),
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "device": str(jax.devices()[0].platform),
+        }
+        if self.solver_state_ is not None:
+            found["solver steps"] = int(getattr(self.solver_state_, "iter_num", 0))
+        if self._posterior is not None:
+            draws = self._posterior["posterior"]
+            found |= {"chains": draws.sizes["chain"], "draws of each chain": draws.sizes["draw"]}
+            keys = ("method", "prior", "num_warmup", "random_key", "step_size", "sampling_time")
+            found |= {k.replace("_", " "): _plain(draws.attrs[k]) for k in keys if k in draws.attrs}
+            if "sampling time" in found:
+                found["sampling time"] = f"{found['sampling time']:.1f} s, compiling included"
+            for name in ("resampled_neurons", "mixture_neurons"):
+                found[name.replace("_", " ")] = int(np.size(draws.attrs.get(name, ())))
+        return found
+
+    def _responses(self, problem, offset) -> Responses:
+        rows, model = problem.rows, self.observation_model
+        n_neurons = problem.n_neurons
+        coef, intercept = self._centre(problem)
+        mean = self._rate(rows.design, coef, intercept, offset)
+        scale = _results.dispersion(model, self._scale)
+        if self._posterior is not None and "scale" in self._posterior["posterior"]:
+            scale = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
+        scale = np.broadcast_to(np.asarray(scale, float).ravel(), (n_neurons,))
+        y = rows.y if self._population else rows.y[:, 0]
+        weight = np.broadcast_to(rows.weight, rows.y.shape)
+        own = weight if self._population else weight[:, 0]
+        by_neuron = lambda s: jnp.sum(jnp.where(own > 0, own * s, 0.0), axis=0) / own.sum(axis=0)  # noqa: E731
+        scores = [
+            np.atleast_1d(np.asarray(_results.score_with(
+                model, jnp.asarray(y), jnp.asarray(mean), own, jnp.asarray(scale if self._population else scale[0]),
+                kind, by_neuron,
+            )))
+            for kind in ("pseudo-r2-McFadden", "pseudo-r2-Cohen")
+        ]  # fmt: skip
+        mean = mean.reshape(*rows.y.shape, *mean.shape[len(y.shape) :])
+        dof = self._dof_resid
+        dof = rows.n - len(coef) - 1 if dof is None else dof
+        return Responses(
+            model, rows.y, weight, np.exp(mean) if self._classifier else mean, scale,
+            np.broadcast_to(np.asarray(dof, float).ravel(), (n_neurons,)), *scores,
+        )  # fmt: skip
+
+    def _centre(self, problem):
+        """Return the posterior means of coefficients and intercepts, or the fit."""
+        if self._posterior is None:
+            return self._coef[2] * problem.mask, self._intercept.reshape(problem.outputs)
+        means = self._posterior["posterior"].dataset[["coef", "intercept"]].mean(("chain", "draw"))
+        return means["coef"].values * problem.mask, means["intercept"].values
+
+    def _curvature(self, problem, scale) -> Curvature | None:
+        size = problem.mask[:, 0].size if self._population else problem.mask.size
+        if (size + 1) ** 2 * problem.n_lanes > _CURVATURE_NUMBERS:
+            return None
+        auto = (
+            self._posterior is not None
+            and self._posterior["posterior"].attrs.get("prior") == "auto"
+        )
+        scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+        weak = weak_of(problem) if auto else None
+        priors = _lanes.priors_of(problem, "plugin", scale, None, None, weak)
+        family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
+        coef, intercept = self._coef[2], self._intercept.reshape(problem.outputs)
+        theta = problem.theta(np.nan_to_num(coef), np.nan_to_num(intercept))
+        design = problem.rows.design
+        names = _design.feature_labels(design.structure, design.widths)
+        found = _curvature.look(family, shared, lanes, theta, names)
+        return Curvature(*(np.repeat(part, problem.n_neurons // problem.n_lanes) for part in found))
+
+    def _replicates(self, X, offset, problem) -> Replicates | None:
+        """Return statistics of data drawn from the posterior, and of the data."""
+        if self._classifier:
+            return None
+        y, used = problem.rows.y, np.broadcast_to(problem.rows.weight > 0, problem.rows.y.shape)
+        n_rows = max(1, min(len(y), _REPLICATED_CELLS // (_LEAST_DRAWS * y.shape[1])))
+        rows = np.sort(np.random.default_rng(0).choice(len(y), n_rows, replace=False))
+        chains, draws = self._posterior["posterior"]["intercept"].shape[:2]
+        count = (
+            np.clip(_REPLICATED_CELLS // (n_rows * y.shape[1]), _LEAST_DRAWS, _MOST_DRAWS) // chains
+        )
+        thin = np.linspace(0, draws - 1, max(1, min(count, draws))).astype(int)
+        with jax.enable_x64(True):
+            matrix, shift = self._matrix(X, offset)
+            matrix = np.where(np.isfinite(matrix), matrix, 0.0)
+            drawn = posterior.replicate(
+                self._draws("report", thin), matrix[rows], None if shift is None else shift[rows]
+            )
+        drawn = drawn.reshape(len(drawn), n_rows, -1)
+        y, used = y[rows], used[rows]
+        return Replicates(
+            {name: f(y[None], used)[0] for name, f in _statistics(self.observation_model).items()},
+            {name: f(drawn, used) for name, f in _statistics(self.observation_model).items()},
+        )
+
+    def _leave_one_out(self, X, y, offset, n_neurons: int) -> Loo:
+        draws = self._draws("report")
+        known = posterior.families.is_known(self.observation_model)
+        with jax.enable_x64(True):
+            key = jax.random.key(0) if known else None
+            used, cells, n_all = self._pointwise(draws, X, y, offset, None, key)
+
+        def by_cell(a):
+            return None if a is None else a.reshape(len(a), n_neurons)
+
+        cells = posterior.Pointwise(*map(by_cell, cells))
+        return Loo(cells, by_cell(used), n_all, posterior.good_k(len(draws.intercept)))
+
+
+def _of_state(state, name: str, n_neurons: int):
+    """Return an entry of the state of a fit for each neuron, or None."""
+    value = getattr(state, name, None)
+    return None if value is None or np.size(value) != n_neurons else np.asarray(value).reshape(-1)
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _plain(value):
+    """Return an attribute as plain numbers and texts."""
+    value = np.asarray(value)
+    return value.item() if value.ndim == 0 else value.tolist()
+
+
+def _statistics(model):
+    """Return functions of responses (draws, rows, neurons) and of which rows count (rows, neurons)."""
+
+    def mean(y, used):
+        return np.sum(y, axis=1, where=used) / np.maximum(used.sum(axis=0), 1)
+
+    found = {
+        "mean": mean,
+        "sd": lambda y, used: np.sqrt(mean(np.square(y - mean(y, used)[:, None]), used)),
+    }
+    if posterior.families.is_discrete(model):
+        found["zeros"] = lambda y, used: mean(y == 0, used)
+    else:
+        found["min"] = lambda y, used: np.min(np.where(used, y, np.inf), axis=1)
+    return found | {"max": lambda y, used: np.max(np.where(used, y, -np.inf), axis=1)}
