@@ -143,6 +143,8 @@ class Reporting(Predictive):
             found |= {"chains": draws.sizes["chain"], "draws of each chain": draws.sizes["draw"]}
             keys = ("method", "prior", "num_warmup", "random_key", "step_size", "sampling_time")
             found |= {k.replace("_", " "): _plain(draws.attrs[k]) for k in keys if k in draws.attrs}
+            if found.get("num warmup") == -1:
+                found["num warmup"] = "default"
             if "sampling time" in found:
                 found["sampling time"] = f"{found['sampling time']:.1f} s, compiling included"
             for name in ("resampled_neurons", "mixture_neurons"):

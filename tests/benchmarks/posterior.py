@@ -1,10 +1,12 @@
 """Time from call to draws of a minimum bulk ESS of 400, against NumPyro's default sampler on the same model.
 
 Run as ``python -m tests.benchmarks.posterior [case ...]``; cases are those of `CASES`, by default all. Cold times need
-a fresh process without a compilation cache: name one case, and leave JAX_COMPILATION_CACHE_DIR unset.
+a fresh process without a compilation cache: name one case, and leave JAX_COMPILATION_CACHE_DIR unset. Where Bambi is
+installed it takes its turn too, with the same priors and a process for each core. Medians are of three data sets.
 """
 
 import importlib.util
+import os
 import sys
 import time
 
@@ -59,7 +61,7 @@ def ours(case, seed):
         f"{int(found['diverging'].values.sum())} divergences",
         flush=True,
     )
-    return model, X, y
+    return (seconds, ess), model, X, y
 
 
 def numpyro_default(case, model, X, y):
@@ -76,6 +78,7 @@ def numpyro_default(case, model, X, y):
     print(
         f"{case:12s} NumPyro: {seconds:7.2f} s, minimum ESS {ess:6.0f} ({ess / seconds:8.1f} a second)"
     )
+    return seconds, ess
 
 
 def bambi_default(case, X, y):
@@ -84,24 +87,46 @@ def bambi_default(case, X, y):
 
     names = [f"x{j}" for j in range(X.shape[1])]
     frame = pd.DataFrame(X, columns=names).assign(y=y)
-    model = bambi.Model(f"y ~ {' + '.join(names)}", frame, family="poisson")
+    normal = bambi.Prior(
+        "Normal", mu=0, sigma=1 / np.sqrt(len(y) * STRENGTH)
+    )  # what Ridge stands for
+    priors = {"Intercept": bambi.Prior("Flat"), **dict.fromkeys(names, normal)}
+    model = bambi.Model(
+        f"y ~ {' + '.join(names)}", frame, family="poisson", priors=priors, center_predictors=False
+    )
     start = time.perf_counter()
-    draws = model.fit(draws=1000, tune=1000, chains=4, progressbar=False)
+    draws = model.fit(draws=1000, tune=1000, chains=4, cores=os.cpu_count(), progressbar=False)
     seconds = time.perf_counter() - start
     ess = min(least_ess(draws.posterior[name].values) for name in names)
     print(
         f"{case:12s} Bambi: {seconds:7.2f} s, minimum ESS {ess:6.0f} ({ess / seconds:8.1f} a second)"
     )
+    return seconds, ess
+
+
+def medians(case, measured):
+    """Print the medians over the data sets, and how many times ours each peer took for an effective draw."""
+    seconds = {name: np.median([time for time, _ in pairs]) for name, pairs in measured.items()}
+    per_draw = {name: np.median([t / ess for t, ess in pairs]) for name, pairs in measured.items()}
+    for name in measured:
+        print(
+            f"{case:12s} median of {len(measured[name])}, {name}: {seconds[name]:.2f} s to the draws, "
+            f"{1 / per_draw[name]:.0f} effective draws a second, {per_draw[name] / per_draw['ours']:.1f} x ours"
+        )
 
 
 def main(cases):
     for case in cases or CASES:
-        for seed in range(3):  # the first is cold
-            model, X, y = ours(case, seed)
-        if CASES[case][-1]:
-            numpyro_default(case, model, X, y)
-            if importlib.util.find_spec("bambi"):
-                bambi_default(case, X, y)
+        measured = {"ours": []}
+        ours(case, 0)  # cold
+        for seed in range(3):
+            pair, model, X, y = ours(case, seed)
+            measured["ours"].append(pair)
+            if CASES[case][-1]:
+                measured.setdefault("NumPyro", []).append(numpyro_default(case, model, X, y))
+                if importlib.util.find_spec("bambi"):
+                    measured.setdefault("Bambi", []).append(bambi_default(case, X, y))
+        medians(case, measured)
 
 
 if __name__ == "__main__":
