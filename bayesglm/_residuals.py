@@ -148,23 +148,25 @@ class Bins(NamedTuple):
     count: np.ndarray  # sum of weights
 
 
-def calibration_bins(
-    y, mean, variance, excess, weight, by_variance: bool, n_bins: int = _BINS
-) -> Bins:
+def calibration_bins(model, y, mean, scale, weight, n_bins: int = _BINS) -> Bins:
     """Return observed and expected means of one response in bins.
+
+    Bins of counts have about the same variance, so that each holds enough events of rare kinds; those of other
+    responses have the same number of rows.
 
     Parameters
     ----------
-    y, mean, variance, excess, weight : arrays (samples,)
-        Responses, and mean, variance and excess kurtosis that they have under the model.
-    by_variance : bool
-        Cut into bins of about the same variance, so that each holds enough events of rare kinds; otherwise into bins
-        of the same number of rows.
+    y, mean, weight : arrays (samples,)
+    scale : float
+        Dispersion.
     """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = families.variance(model, mean, scale)
+        excess = families.excess_kurtosis(model, mean, scale)
     known = (weight > 0) & np.isfinite(mean) & np.isfinite(y) & np.isfinite(variance)
     order = np.flatnonzero(known)[np.argsort(mean[known], kind="stable")]
     y, mean, variance, excess, weight = (a[order] for a in (y, mean, variance, excess, weight))
-    measure = weight * variance if by_variance else weight
+    measure = weight * variance if families.is_discrete(model) else weight
     total = measure.sum()
     if not total > 0:
         return Bins(*(np.empty(0) for _ in Bins._fields))
@@ -176,8 +178,8 @@ def calibration_bins(
     full = count > 0
     count = count[full]
     total = add(np.square(weight) * variance)[full]
-    fourth = add(excess * np.square(np.square(weight) * variance))[full]
     with np.errstate(divide="ignore", invalid="ignore"):
+        fourth = add(excess * np.square(np.square(weight) * variance))[full]
         excess = np.where(total > 0, fourth / np.square(total), 0.0)
     # over-dispersion, which grows with the mean, is not a matter of the means
     total = np.maximum(total, add(np.square(weight * (y - mean)))[full])

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayesglm import _residuals, observation_models
-from bayesglm.posterior import families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,9 +59,7 @@ def calibration(
     """
     model, y, rate = _checked(observation_model, y, rate)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, float)
-    moments = (f(model, rate, scale) for f in (families.variance, families.excess_kurtosis))
-    discrete = families.is_discrete(model)
-    found = _residuals.calibration_bins(y, rate, *moments, weight, discrete, n_bins)
+    found = _residuals.calibration_bins(model, y, rate, scale, weight, n_bins)
     return bins(found, ax)
 
 

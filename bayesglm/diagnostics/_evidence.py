@@ -114,7 +114,6 @@ class Evidence:
     loo: Loo | None = None
     replicates: Replicates | None = None
     estimates: Any = field(default=None, repr=False)
-    seed: int = 0
 
     @property
     def n_neurons(self) -> int:

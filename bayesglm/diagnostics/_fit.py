@@ -56,7 +56,7 @@ def _of_responses(evidence: Evidence, found: Responses) -> Iterator[Check]:
         yield _calibration(evidence, found)
     if found.classes or not families.is_known(model):
         return
-    uniform = np.random.default_rng(evidence.seed).random(found.y.shape)
+    uniform = uniforms(found)
     if evidence.tree is None:
         yield _distance(
             "residuals", evidence, [residuals(found, k, uniform) for k in range(evidence.n_neurons)]
@@ -80,6 +80,11 @@ def _dispersion(evidence: Evidence, found: Responses) -> Check:
     milder = np.where(over, check.grades, np.minimum(check.grades, 1))
     where = np.where(milder > 0, np.where(over, "over-dispersed", "under-dispersed"), "")
     return grade("dispersion", either, evidence.labels, grades=milder, where=where)
+
+
+def uniforms(found: Responses) -> np.ndarray:
+    """Return the numbers that randomise counts, the same for a check and its picture."""
+    return np.random.default_rng(0).random(found.y.shape)
 
 
 def residuals(found: Responses, k: int, uniform) -> np.ndarray:
@@ -117,9 +122,7 @@ def bins(found: Responses, k: int) -> _residuals.Bins:
         family, scale = BernoulliObservations(), 1.0  # each class against the others
     else:
         family, scale = found.model, found.scale[k]
-    moments = (f(family, mean, scale) for f in (families.variance, families.excess_kurtosis))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _residuals.calibration_bins(y, mean, *moments, weight, families.is_discrete(family))
+    return _residuals.calibration_bins(family, y, mean, scale, weight)
 
 
 def _calibration(evidence: Evidence, found: Responses) -> Check:

@@ -99,13 +99,11 @@ def _of_population(report):
 
 def _of_fit(report, k: int):
     evidence = report._evidence
-    if evidence.estimates is not None:
-        table = _table_of(evidence, k)
-        if evidence.tree is None and len(table):
-            caption = f"Estimates with their {table.attrs.get('interval', 'intervals')}."
-            some = table.iloc[:_MOST_PARAMETERS]
-            yield (f"Coefficients{_name(evidence, k)}", caption,
-                   lambda figure: plotting.coefficients(some, ax=figure.subplots()))  # fmt: skip
+    if evidence.estimates is not None and evidence.tree is None:
+        some = _table_of(evidence, k).iloc[:_MOST_PARAMETERS]
+        caption = f"Estimates with their {some.attrs.get('interval', 'intervals')}."
+        yield (f"Coefficients{_name(evidence, k)}", caption,
+               lambda figure: plotting.coefficients(some, ax=figure.subplots()))  # fmt: skip
     found = evidence.responses
     if found is None or not evidence.finite[k]:
         return
@@ -117,7 +115,7 @@ def _of_fit(report, k: int):
                    lambda figure: plotting.bins(bins, figure.subplots()))  # fmt: skip
     if found.classes or not families.is_known(found.model):
         return
-    uniform = np.random.default_rng(evidence.seed).random(found.y.shape)
+    uniform = _fit.uniforms(found)
     if "residuals" in report.checks:
         values = _fit.residuals(found, k, uniform)
         yield (f"Quantile residuals{_name(evidence, k)}", _ECDF,
@@ -139,18 +137,10 @@ _ECDF = (
 
 
 def _table_of(evidence, k: int):
-    """Return the rows of the table of parameters that belong to one neuron."""
+    """Return the rows of the table of a fit that belong to one neuron: coefficients, then intercepts."""
     table = evidence.estimates
-    if evidence.labels is None:
-        return table
-    label = str(evidence.labels[k])
-    return table[[_neuron_of(str(name)) == label for name in table.index]]
-
-
-def _neuron_of(name: str) -> str:
-    """Return the label of the neuron in the name of a parameter: the second of a coefficient, the first of others."""
-    inside = name[name.index("[") + 1 : -1].split(", ") if "[" in name else [""]
-    return inside[min(1, len(inside) - 1)] if name.startswith("coef") else inside[0]
+    rows = np.arange(len(table)).reshape(evidence.settings["features"] + 1, evidence.n_neurons, -1)
+    return table.iloc[rows[:, k].ravel()]
 
 
 def _of_draws(evidence, k: int):

@@ -19,8 +19,9 @@ from bayesglm.glm._predictive import Predictive
 _PACKAGES = ("bayesglm", "jax", "numpyro", "numpy", "arviz-base", "arviz-stats", "arviz-plots")
 # Cells of replicated data, their draws, and numbers in the matrices of the curvature that are worth the while.
 _REPLICATED_CELLS, _MOST_DRAWS, _LEAST_DRAWS = 8_000_000, 100, 20
-_PROB = 0.94
 _CURVATURE_NUMBERS = 100_000_000
+# Of the intervals of the parameters.
+_PROB = 0.94
 
 
 class Reporting(Predictive):
@@ -225,9 +226,10 @@ class Reporting(Predictive):
             )
         drawn = drawn.reshape(len(drawn), n_rows, -1)
         y, used = y[rows], used[rows]
+        statistics = _statistics(self.observation_model)
         return Replicates(
-            {name: f(y[None], used)[0] for name, f in _statistics(self.observation_model).items()},
-            {name: f(drawn, used) for name, f in _statistics(self.observation_model).items()},
+            {name: f(y[None], used)[0] for name, f in statistics.items()},
+            {name: f(drawn, used) for name, f in statistics.items()},
         )
 
     def _leave_one_out(self, X, y, offset, n_neurons: int) -> Loo:
