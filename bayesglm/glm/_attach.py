@@ -76,7 +76,7 @@ def _few(labels) -> str:
 
 
 def _check_settings(estimator, attrs) -> None:
-    mine = settings(estimator)
+    mine = settings(estimator._as_fitted())
     for name in _SETTINGS:
         if name in attrs and str(np.asarray(attrs[name])) != mine[name]:
             raise ValueError(

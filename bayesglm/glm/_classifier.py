@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._estimator import Estimator
 from bayesglm.labels import LabelEncoder
 
@@ -59,6 +60,7 @@ class ClassifierEstimator(Estimator):
         self._encoder.set_classes(np.asarray(y))
         return self
 
+    @of_fit
     def predict_proba(self, X, return_type="log-proba", *, average="map", offset=None):
         """Return the probability of each class.
 

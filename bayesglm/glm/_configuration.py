@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import warnings
 from typing import Any
@@ -13,6 +14,23 @@ from sklearn.base import BaseEstimator
 
 from bayesglm import _design, links, observation_models, regularizer, solvers
 from bayesglm.labels import LabelEncoder
+
+
+# What a fit is made with, under the names by which an estimator holds it.
+_SETTINGS = (
+    "_observation_model", "_inverse_link_function", "_regularizer", "_named_regularizer",
+    "_regularizer_strength", "_default_strength", "_solver_name", "_solver_kwargs", "_feature_mask",
+)  # fmt: skip
+
+
+def of_fit(method):
+    """Run a method with the settings of the fit: to change one later changes nothing about an earlier fit."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        return method(self._as_fitted(), *args, **kwargs)
+
+    return call
 
 
 class Configuration(BaseEstimator):
@@ -56,6 +74,20 @@ class Configuration(BaseEstimator):
         self.aux_ = None
         self._solver = None
         self._posterior = None
+        # settings of the fit, and whether its parameters were set by hand since
+        self._fitted_with, self._edited = None, False
+
+    def _settings_now(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in _SETTINGS}
+
+    def _as_fitted(self):
+        """Return the estimator with the settings that its fit was made with, whatever was set since."""
+        with_ = self._fitted_with
+        if with_ is None or all(self.__dict__[name] is value for name, value in with_.items()):
+            return self
+        fitted = copy.copy(self)
+        fitted.__dict__.update(with_)
+        return fitted
 
     @property
     def observation_model(self):

@@ -10,6 +10,7 @@ import numpy as np
 
 from bayesglm import observation_models
 from bayesglm.glm import _results
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import numpyro_model
 from bayesglm.glm._reporting import Reporting
 from bayesglm.glm._save import save
@@ -18,6 +19,7 @@ from bayesglm.glm._save import save
 class Estimator(Reporting):
     """Predict, score and simulate from a fit, and hand out the model itself."""
 
+    @of_fit
     def predict(self, X, return_std=False, *, offset=None):
         """Return the mean response (for a classifier: the most probable labels) of each row.
 
@@ -53,6 +55,7 @@ class Estimator(Reporting):
             return self._like_input(X, self._encoder.decode(rate.argmax(axis=-1)))
         return self._like_input(X, jnp.asarray(rate))
 
+    @of_fit
     def score(
         self,
         X,
@@ -106,6 +109,7 @@ class Estimator(Reporting):
             value = np.asarray(value)
         return jnp.asarray(value)
 
+    @of_fit
     def simulate(self, random_key, feedforward_input, *, offset=None):
         """Draw responses of the fitted model.
 
@@ -182,6 +186,7 @@ class Estimator(Reporting):
             prior=prior,
         )
 
+    @of_fit
     def save_params(self, filename) -> None:
         """Save constructor arguments and fitted parameters to an .npz file, for :func:`bayesglm.load_model`.
 
@@ -199,5 +204,5 @@ def _warn_of_missing(log_proba) -> None:
             "Rows of `X` with a NaN (or neurons that were not fitted) have no most probable label; "
             "the first class is returned for them.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -163,8 +163,7 @@ class Fitting(Parameters):
             except BaseException:
                 self._encoder = previous
                 raise
-        self._forget_fit()
-        self.__dict__.update(fitted)
+        self._keep(fitted)
         return self
 
     def _new_encoder(self, y) -> LabelEncoder | None:
@@ -310,6 +309,7 @@ class Fitting(Parameters):
         self._coef = (design.structure, design.widths, new[0])
         self._intercept = np.atleast_1d(new[1])
         self._dof_resid, self._scale, self.solver_state_ = dof, scale, state
+        self._posterior, self._fitted_with, self._edited = None, self._settings_now(), False
         return self._user_params(design, *new), state
 
     def _one_step(self, params, state, X, y):

@@ -30,8 +30,8 @@ class Parameters(Configuration):
     @coef_.setter
     def coef_(self, value):
         value = None if value is None else _design.join(value, "coef_")
-        self._forget_fit()
-        self._coef = value
+        old = None if self._coef is None else self._coef[2].shape[1:]
+        self._edit("_coef", value, old, None if value is None else value[2].shape[1:])
 
     @property
     def intercept_(self):
@@ -41,8 +41,22 @@ class Parameters(Configuration):
     @intercept_.setter
     def intercept_(self, value):
         value = None if value is None else np.atleast_1d(np.asarray(value, dtype=np.float64))
+        old = None if self._intercept is None else self._intercept.shape
+        self._edit("_intercept", value, old, None if value is None else value.shape)
+
+    def _keep(self, fitted: dict) -> None:
+        """Take over a fit, and note what it was made with."""
         self._forget_fit()
-        self._intercept = value
+        self.__dict__.update(fitted)
+        self._fitted_with = self._settings_now()
+
+    def _edit(self, name: str, value, old_shape, shape) -> None:
+        """Set parameters by hand: draws are not theirs; the dispersion stays, unless it is that of other neurons."""
+        if old_shape is None or old_shape == shape:
+            self._posterior, self._edited = None, True
+        else:
+            self._forget_fit()
+        setattr(self, name, value)
 
     @property
     def scale_(self):
@@ -52,6 +66,7 @@ class Parameters(Configuration):
     @scale_.setter
     def scale_(self, value):
         self._scale = None if value is None else np.asarray(value, dtype=np.float64)
+        self._posterior = None
 
     @property
     def dof_resid_(self):
@@ -62,8 +77,11 @@ class Parameters(Configuration):
     def dof_resid_(self, value):
         self._dof_resid = None if value is None else np.asarray(value, dtype=np.float64)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._coef is not None and self._intercept is not None
+
     def _require_fit(self) -> None:
-        if self._coef is None or self._intercept is None:
+        if not self.__sklearn_is_fitted__():
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet. Call `fit`, or set `coef_` and `intercept_`."
             )

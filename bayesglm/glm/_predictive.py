@@ -8,6 +8,7 @@ import numpy as np
 
 from bayesglm import _design, posterior
 from bayesglm.glm import _asymptotics, _results
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
 from bayesglm.glm._problem import check_offset
 from bayesglm.glm._sampling import Sampling, _check_key
@@ -37,6 +38,7 @@ class Predictive(Sampling):
             offset = offset[:, 0]
         return np.asarray(design.matrix, np.float64), offset
 
+    @of_fit
     def predict_interval(self, X, prob=0.94, kind="mean", *, offset=None):
         """Return equal-tailed posterior intervals of the mean response, or of a new response.
 
@@ -86,6 +88,7 @@ class Predictive(Sampling):
         with jax.enable_x64(True):
             return posterior.mean_probability(draws, *self._matrix(X, offset))
 
+    @of_fit
     def posterior_predictive(self, random_key, X, *, num_draws=None, offset=None):
         """Draw responses at new rows, one for each posterior draw.
 
@@ -119,6 +122,7 @@ class Predictive(Sampling):
         found = found.reshape(chains, count, *found.shape[1:])
         return self._encoder.decode(found) if self._classifier else jnp.asarray(found)
 
+    @of_fit
     def loo(self, X, y, *, by_neuron=False, offset=None, reff=None):
         """Return the leave-one-out predictive accuracy, estimated by Pareto smoothed importance sampling.
 
@@ -163,6 +167,7 @@ class Predictive(Sampling):
             for k in range(used.shape[1])
         }
 
+    @of_fit
     def loo_pit(self, X, y, *, random_key=None, offset=None):
         """Return the leave-one-out probability integral transform of each response, uniform under a true model.
 
@@ -215,6 +220,7 @@ class Predictive(Sampling):
         found = posterior.pointwise(draws, matrix, shape(y), shift, shape(used), reff, uniform)
         return shape(used), found, n_all
 
+    @of_fit
     def summary(self, X=None, y=None, *, prob=0.94, robust=False, sample_weight=None, offset=None):
         """Return a table of all parameters.
 

@@ -13,6 +13,7 @@ from bayesglm import _design, diagnostics, links, posterior
 from bayesglm._sampling import _curvature, _laplace
 from bayesglm.diagnostics import Curvature, Evidence, Loo, Replicates, Responses
 from bayesglm.glm import _lanes, _results
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import weak_of
 from bayesglm.glm._predictive import Predictive
 
@@ -27,6 +28,7 @@ _PROB = 0.94
 class Reporting(Predictive):
     """An estimator that says whether it can be trusted."""
 
+    @of_fit
     def report(self, X=None, y=None, *, sample_weight=None, offset=None, loo=True):
         """Check the fit, and the posterior draws where there are any.
 
@@ -77,7 +79,7 @@ class Reporting(Predictive):
         n_neurons = self._coef[2].shape[1] if self._population else 1
         both = np.concatenate([self._coef[2], self._intercept.reshape(1, *self._coef[2].shape[1:])])
         finite = np.isfinite(both.reshape(len(both), n_neurons, -1)).all(axis=(0, 2))
-        state = self.solver_state_
+        state = None if self._edited else self.solver_state_  # parameters set by hand have none
         by_neuron = lambda name: _of_state(state, name, n_neurons)  # noqa: E731
         found: dict[str, Any] = {
             "labels": np.arange(n_neurons) if self._population else None,

@@ -135,7 +135,7 @@ def score(model, rows: Rows, rate, scale, score_type, aggregate, weighted: bool,
                 "Neurons without finite predictions are left out of the score: "
                 f"{listed(np.flatnonzero(~known.reshape(len(y), -1).all(axis=0)))}.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         cells = jnp.asarray(np.where(known, weight, 0.0))
         mean = lambda s: jnp.sum(jnp.where(cells > 0, cells * s, 0.0)) / jnp.sum(cells)  # noqa: E731

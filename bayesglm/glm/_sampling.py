@@ -126,8 +126,7 @@ class Sampling(Fitting):
                 raise
         fitted, tree, message = found
         tree["posterior"].attrs["sampling_time"] = time.perf_counter() - begin
-        self._forget_fit()
-        self.__dict__.update(fitted)
+        self._keep(fitted)
         self._posterior = tree
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)

@@ -225,3 +225,4 @@ def _restore_fit(estimator, fitted) -> None:
     if fitted["intercept_"] is not None:
         estimator.intercept_ = fitted["intercept_"]
     estimator.scale_, estimator.dof_resid_ = fitted["scale_"], fitted["dof_resid_"]
+    estimator._fitted_with = estimator._settings_now()
