@@ -22,6 +22,7 @@ LAYERS = (
     "observation_models",
     "_penalty",
     "regularizer",
+    "_input",
     "_design",
     "labels",
     "model",

@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from bayesglm._design import feature_labels
-
 _SETTINGS = ("observation_model", "inverse_link", "regularizer", "regularizer_strength")
 
 
@@ -51,7 +49,7 @@ def checked(estimator, tree) -> Any:
 
 
 def _check_dimensions(estimator, data) -> None:
-    structure, widths, coef = estimator._coef
+    coef = estimator._coef[2]
     neurons, classes = ("neuron",) * estimator._population, ("class",) * estimator._classifier
     expected = ("chain", "draw", "feature", *neurons, *classes)
     if data["coef"].dims != expected or data["coef"].shape[2:] != coef.shape:
@@ -59,10 +57,7 @@ def _check_dimensions(estimator, data) -> None:
             f"The draws are of another model: `coef` has the dimensions {data['coef'].dims} and the shape "
             f"{data['coef'].shape}, but {expected} with {coef.shape} after chain and draw was expected."
         )
-    labels = {"feature": feature_labels(structure, widths)}
-    if estimator._classifier:
-        labels["class"] = estimator.classes_
-    for name, mine in labels.items():
+    for name, mine in estimator._labels().items():
         theirs = data[name].values
         if [str(label) for label in theirs] != [str(label) for label in mine]:
             raise ValueError(

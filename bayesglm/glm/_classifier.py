@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm._input import to_labels
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._estimator import Estimator
 from bayesglm.labels import LabelEncoder
@@ -57,7 +58,7 @@ class ClassifierEstimator(Estimator):
         ValueError
             If the number of different labels is not `n_classes`.
         """
-        self._encoder.set_classes(np.asarray(y))
+        self._encoder.set_classes(to_labels(y))
         return self
 
     @of_fit

@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from bayesglm import _design, links, observation_models, regularizer, solvers
+from bayesglm._input import Names
 from bayesglm.labels import LabelEncoder
-
 
 # What a fit is made with, under the names by which an estimator holds it.
 _SETTINGS = (
@@ -76,6 +76,7 @@ class Configuration(BaseEstimator):
         self._posterior = None
         # settings of the fit, and whether its parameters were set by hand since
         self._fitted_with, self._edited = None, False
+        self._names = Names()
 
     def _settings_now(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _SETTINGS}

@@ -96,6 +96,7 @@ class Estimator(Reporting):
             )
         with jax.enable_x64(True):
             fitted = self._fitted(X)
+            self._check_neuron_names(y)
             rows = self._rows(X, y, self._encoder, sample_weight, offset)
             if rows.y.shape[1] != (fitted[1].shape[1] if self._population else 1):
                 raise ValueError(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, links, observation_models, solvers
+from bayesglm._input import Names, neuron_names, to_labels
 from bayesglm.glm import _results, _solve
 from bayesglm.glm._parameters import Parameters
 from bayesglm.glm._problem import Problem, Rows, check_rows
@@ -170,7 +171,7 @@ class Fitting(Parameters):
         if not self._classifier:
             return None
         encoder = LabelEncoder(self._encoder.n_classes)
-        encoder.set_classes(np.asarray(y))
+        encoder.set_classes(to_labels(y))
         return encoder
 
     def _fit(self, X, y, init_params, sample_weight, offset, bar=True) -> dict[str, Any]:
@@ -202,6 +203,7 @@ class Fitting(Parameters):
             "_solver": solver,
             "solver_state_": outcome.state,
             "_metadata": _results.neuron_labels(y),
+            "_names": Names(design.names, neuron_names(y) if self._population else None),
         }
 
     def initialize_params(self, X, y):
@@ -310,6 +312,7 @@ class Fitting(Parameters):
         self._intercept = np.atleast_1d(new[1])
         self._dof_resid, self._scale, self.solver_state_ = dof, scale, state
         self._posterior, self._fitted_with, self._edited = None, self._settings_now(), False
+        self._names = Names(design.names, neuron_names(y) if self._population else None)
         return self._user_params(design, *new), state
 
     def _one_step(self, params, state, X, y):

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
 
 from bayesglm import _design
+from bayesglm._input import check_names, neuron_names
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
 from bayesglm.glm._problem import check_offset
@@ -134,6 +136,8 @@ class Parameters(Configuration):
         self._require_fit()
         design = _design.Design.of(X)
         structure, widths, coef = self._coef
+        if structure == design.structure:
+            self._check_feature_names(design)
         n_neurons = coef.shape[1] if self._population and coef.ndim > 1 else 1
         tree = _design.split(structure, widths, coef)
         coef, intercept = self._check_params((tree, self._intercept), design, n_neurons)
@@ -141,6 +145,49 @@ class Parameters(Configuration):
             self._feature_mask, structure, widths, self._outputs(n_neurons)
         )
         return design, coef * mask, intercept
+
+    def _check_feature_names(self, design: _design.Design) -> None:
+        fitted, given = self._names.features or (None,) * len(design.widths), design.names
+        if jax.tree.structure(0) != design.structure:
+            for mine, theirs, leaf in zip(
+                fitted, given, _design.leaf_names(design.structure), strict=True
+            ):
+                check_names(theirs, mine, f"columns of X[{leaf!r}]")
+        elif fitted != given:
+            # scikit-learn's own rules and messages, whatever kind of data frame this is
+            import pandas as pd
+
+            names, width = given[0], design.widths[0]
+            like = np.empty((0, width)) if names is None else pd.DataFrame(columns=list(names))
+            validate_data(self, like, reset=False, skip_check_array=True)
+
+    def _check_neuron_names(self, y) -> None:
+        if self._population:
+            check_names(neuron_names(y), self._names.neurons, "neurons, the columns of y,")
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the columns of X (features,), where `fit` saw a data frame; as in scikit-learn."""
+        names = self._names.features
+        if names is None or len(names) != 1 or names[0] is None:
+            raise AttributeError(
+                f"{type(self).__name__} has no `feature_names_in_`: it was not fitted to a data frame."
+            )
+        return np.array(names[0], dtype=object)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features, over all leaves of X."""
+        if self._coef is None:
+            raise AttributeError(f"{type(self).__name__} has no `n_features_in_` before `fit`.")
+        return len(self._coef[2])
+
+    def _labels(self) -> dict[str, list]:
+        """Return the labels of features, neurons and classes of the fit, where there are such."""
+        structure, widths, coef = self._coef
+        n_neurons = coef.shape[1] if self._population else None
+        classes = self._encoder.classes_ if self._classifier else None
+        return _results.labels(structure, widths, self._names, n_neurons, classes)
 
     def _rate(self, design, coef, intercept, offset=None) -> np.ndarray:
         """Mean of the response (log-probabilities of the classes) for each row, in the user's shape."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, posterior
+from bayesglm import posterior
 from bayesglm.glm import _asymptotics, _results
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
@@ -163,8 +163,10 @@ class Predictive(Sampling):
         share = n_all / used.sum()
         column = lambda k: type(found)(*(a if a is None else a[:, k] for a in found))  # noqa: E731
         return {
-            k: posterior.elpd_data(column(k), used[:, k], count, round(share * used[:, k].sum()))
-            for k in range(used.shape[1])
+            label: posterior.elpd_data(
+                column(k), used[:, k], count, round(share * used[:, k].sum())
+            )
+            for k, label in enumerate(self._labels()["neuron"])
         }
 
     @of_fit
@@ -198,6 +200,7 @@ class Predictive(Sampling):
 
         Of long data some rows stand for all, unless `whole`.
         """
+        self._check_neuron_names(y)
         rows = self._rows(X, y, self._encoder, None, offset)
         check_counts(self.observation_model, rows.y, rows.weight)
         if rows.y.shape[1] != (draws.outputs[0] if self._population else 1):
@@ -258,17 +261,13 @@ class Predictive(Sampling):
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
             return self._table(prob)
         with jax.enable_x64(True):
+            self._check_neuron_names(y)
             _, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
             found = _asymptotics.standard_errors(self, problem, robust)
-        structure, widths, coef = self._coef
-        names = {"feature": _design.feature_labels(structure, widths)}
-        if self._population:
-            names["neuron"] = np.arange(problem.n_neurons)
-        if self._classifier:
-            names["class"] = list(self._encoder.classes_)
         tests = all(term is None for term in problem.penalty)
-        table = posterior.asymptotic(coef, self._intercept, *found, names, prob, tests)
+        labels, coef = self._labels(), self._coef[2]
+        table = posterior.asymptotic(coef, self._intercept, *found, labels, prob, tests)
         table.attrs["interval"] = _asymptotics.meaning(problem.penalty, robust, prob)
         return table
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from bayesglm import _design, links, observation_models
 from bayesglm._design import Design, Stored
+from bayesglm._input import to_labels
 from bayesglm._objective import Objective, Spec, chunks_of
 from bayesglm._penalty import Penalty
 from bayesglm._shards import Data, Matrix, Shards, cuts, even
@@ -52,7 +53,7 @@ class Rows:
         return np.broadcast_to(self.weight.sum(axis=0, dtype=float), self.y.shape[1:])
 
 
-def check_y(y, population: bool) -> np.ndarray:
+def check_y(y: np.ndarray, population: bool) -> np.ndarray:
     """Return the responses as an array (samples, neurons), float or labels.
 
     Raises
@@ -60,7 +61,6 @@ def check_y(y, population: bool) -> np.ndarray:
     ValueError
         If the number of dimensions is wrong.
     """
-    y = np.asarray(y)
     if y.ndim != 1 + population:
         wanted = "2-dimensional, (samples, neurons)" if population else "1-dimensional, (samples,)"
         advice = (
@@ -69,6 +69,8 @@ def check_y(y, population: bool) -> np.ndarray:
             else "Use a population model for several neurons, or `y[:, 0]`."
         )
         raise ValueError(f"`y` must be {wanted}, but has shape {y.shape}. {advice}")
+    if len(y) and y.size == 0:
+        raise ValueError(f"`y` has no neurons: its shape is {y.shape}. Give one column for each.")
     return y if population else y[:, None]
 
 
@@ -91,15 +93,16 @@ def check_rows(
         If shapes disagree, a response is outside the support, or no row can be used.
     """
     design = Design.of(X, stored=stored)
-    y = check_y(y, population)
+    y = check_y(_design.to_numeric(y, "y") if encoder is None else to_labels(y), population)
     if len(y) != design.n_samples:
         raise ValueError(
             f"`X` and `y` must have the same number of samples, but have {design.n_samples} and {len(y)}."
         )
     dtype = design.matrix.dtype
     if encoder is None:
-        y = _design.to_numeric(y, "y").astype(dtype, copy=False)
-        used = np.isfinite(y)
+        y = y.astype(dtype, copy=False)
+        _refuse_infinite(y)
+        used = ~np.isnan(y)
         if hasattr(observation_model, "check_support"):
             known = y if used.all() else np.where(used, y, np.nan)
             observation_model.check_support(known if population else known[:, 0])
@@ -121,6 +124,15 @@ def check_rows(
             "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
         )
     return Rows(design, y, weight, check_offset(offset, y.shape, encoder, dtype))
+
+
+def _refuse_infinite(y) -> None:
+    if np.isinf(y).any():
+        where = np.unravel_index(np.argmax(np.isinf(y)), y.shape)
+        raise ValueError(
+            f"`y` must be finite, or NaN where a response is missing, but `y[{int(where[0])}]` of column "
+            f"{int(where[1])} is {y[where]} (in {y.dtype}). Correct it, or set it to NaN to leave it out."
+        )
 
 
 def _check_weight(sample_weight, shape):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, diagnostics, links, posterior
+from bayesglm import diagnostics, links, posterior
 from bayesglm._sampling import _curvature, _laplace
 from bayesglm.diagnostics import Curvature, Evidence, Loo, Replicates, Responses
 from bayesglm.glm import _lanes, _results
@@ -82,7 +82,7 @@ class Reporting(Predictive):
         state = None if self._edited else self.solver_state_  # parameters set by hand have none
         by_neuron = lambda name: _of_state(state, name, n_neurons)  # noqa: E731
         found: dict[str, Any] = {
-            "labels": np.arange(n_neurons) if self._population else None,
+            "labels": np.array(self._labels()["neuron"]) if self._population else None,
             "settings": self._settings(), "finite": finite, "tree": self._posterior,
             "converged": by_neuron("converged"), "distance": by_neuron("distance"),
             "separated": by_neuron("separated"),
@@ -90,6 +90,7 @@ class Reporting(Predictive):
         if X is not None:
             with jax.enable_x64(True):
                 self._fitted(X)
+                self._check_neuron_names(y)
                 rows = self._rows(X, y, self._encoder, sample_weight, offset)
                 problem = _lanes.double(self._problem(rows))
                 self._check_sampled(problem)
@@ -203,9 +204,7 @@ class Reporting(Predictive):
         family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
         coef, intercept = self._coef[2], self._intercept.reshape(problem.outputs)
         theta = problem.theta(np.nan_to_num(coef), np.nan_to_num(intercept))
-        design = problem.rows.design
-        names = _design.feature_labels(design.structure, design.widths)
-        found = _curvature.look(family, shared, lanes, theta, names)
+        found = _curvature.look(family, shared, lanes, theta, self._labels()["feature"])
         return Curvature(*(np.repeat(part, problem.n_neurons // problem.n_lanes) for part in found))
 
     def _replicates(self, X, offset, problem) -> Replicates | None:

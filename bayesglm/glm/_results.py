@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, observation_models
+from bayesglm._input import Names
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.glm._solve import listed
 from bayesglm.solvers import State
@@ -191,6 +192,16 @@ def _null_rate(y, rate, weight):
     hits = (y[..., None] == jnp.arange(rate.shape[-1])) * weight[..., None]
     share = hits.sum(axis=0) / total[..., None]
     return jnp.broadcast_to(jnp.log(jnp.maximum(share, jnp.finfo(rate.dtype).eps)), rate.shape)
+
+
+def labels(structure, widths, names: Names, n_neurons: int | None, classes) -> dict[str, list]:
+    """Return the labels of features, of neurons (unless None) and of classes (unless None)."""
+    found = {"feature": _design.feature_labels(structure, widths, names.features)}
+    if n_neurons is not None:
+        found["neuron"] = list(range(n_neurons) if names.neurons is None else names.neurons)
+    if classes is not None:
+        found["class"] = list(classes)
+    return found
 
 
 def neuron_labels(y) -> dict[str, Any]:

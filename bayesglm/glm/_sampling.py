@@ -15,9 +15,10 @@ from numpyro.util import is_prng_key
 
 from bayesglm import observation_models, posterior
 from bayesglm._design import feature_labels
+from bayesglm._input import Names, neuron_names
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
-from bayesglm.glm import _attach, _lanes, _log_prior
+from bayesglm.glm import _attach, _lanes, _log_prior, _results
 from bayesglm.glm._fitting import Fitting
 from bayesglm.glm._joint import check_counts, check_priors, default_scale_prior, model_of, weak_of
 from bayesglm.glm._solve import listed
@@ -174,7 +175,8 @@ class Sampling(Fitting):
         log_prior = _log_prior.at_draws(
             self._model(problem, priors, scale_prior), family, shared, lanes, sampled[:3]
         )
-        tree = self._tree(problem, sampled, options, seed, priors, log_prior)
+        fitted["_names"] = Names(rows.design.names, neuron_names(y) if self._population else None)
+        tree = self._tree(problem, sampled, options, seed, priors, log_prior, fitted["_names"])
         return fitted, tree, _message(sampled, options, problem, self._population)
 
     def _model(self, problem, priors, scale_prior):
@@ -184,13 +186,11 @@ class Sampling(Fitting):
             scale = default_scale_prior(problem) if scale_prior is None else scale_prior
         return model_of(self, problem, scale, priors.intercept, priors.weak)
 
-    def _tree(self, problem, sampled, options, seed, priors, log_prior):
+    def _tree(self, problem, sampled, options, seed, priors, log_prior, names):
         design = problem.rows.design
-        names = {"feature": feature_labels(design.structure, design.widths)}
-        if self._population:
-            names["neuron"] = np.arange(problem.n_neurons)
-        if self._classifier:
-            names["class"] = np.asarray(self._encoder.classes_)
+        n_neurons = problem.n_neurons if self._population else None
+        classes = self._encoder.classes_ if self._classifier else None
+        names = _results.labels(design.structure, design.widths, names, n_neurons, classes)
         attrs = {
             **_attach.settings(self),
             "prior": "penalty" if priors.weak is None else "auto",
@@ -278,7 +278,7 @@ def problem_view(problem, proper_intercept: bool) -> _propriety.View:
         problem.observation_model, problem.inverse_link, design.matrix,
         np.broadcast_to(problem.rows.weight, problem.rows.y.shape),
         (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
-        feature_labels(design.structure, design.widths), bool(problem.outputs) and (
+        feature_labels(design.structure, design.widths, design.names), bool(problem.outputs) and (
             len(problem.outputs) > (problem.n_classes is not None)
         ),
     )  # fmt: skip
