@@ -140,8 +140,12 @@ class Design:
             raise ValueError(
                 f"The leaves of `{name}` have differing numbers of samples: {[len(leaf) for leaf in leaves]}."
             )
-        if len(leaves[0]) == 0 or sum(leaf.shape[1] for leaf in leaves) == 0:
-            raise ValueError(f"`{name}` has no {'samples' if len(leaves[0]) == 0 else 'features'}.")
+        shape = (len(leaves[0]), sum(leaf.shape[1] for leaf in leaves))
+        if 0 in shape:
+            empty, kind = (0, "sample") if shape[0] == 0 else (1, "feature")
+            raise ValueError(
+                f"`{name}` has no {kind}s: {shape[empty]} {kind}(s) (shape={shape}) while a minimum of 1 is required."
+            )
         matrix = leaves[0] if len(leaves) == 1 else np.concatenate(leaves, axis=1)
         widths = tuple(leaf.shape[1] for leaf in leaves)
         return cls(np.ascontiguousarray(matrix), structure, widths, names)

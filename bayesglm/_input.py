@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 __all__ = [
-    "Names", "check_names", "column_names", "did_you_mean", "is_missing", "neuron_names", "to_labels", "to_numeric",
+    "Names", "check_names", "column_names", "did_you_mean", "is_missing", "neuron_names", "require_y", "to_labels",
+    "to_numeric",
 ]  # fmt: skip
 
 
@@ -48,13 +49,26 @@ def to_numeric(value, name: str) -> np.ndarray:
 
 
 def to_labels(value) -> np.ndarray:
-    """Return class labels as an array; what is masked becomes None."""
+    """Return class labels as an array; what is masked becomes None.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    require_y(value)
     native = _narwhals(value)
     if native is not None:
         return native.to_numpy()
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        return value.astype(object).filled(None)
+        return np.where(np.ma.getmaskarray(value), None, value.data.astype(object))
     return np.asarray(value)
+
+
+def require_y(y) -> None:
+    """Raise a ValueError if there are no responses."""
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
 
 
 def _is_sparse(value) -> bool:
@@ -78,7 +92,7 @@ def _narwhals(value):
 def _of_frame(frame, name: str) -> np.ndarray:
     if not frame.columns:
         return np.empty(frame.shape)
-    columns = [_of_series(frame[column], f"{name}[{column!r}]") for column in frame.columns]
+    columns = [_of_series(each, f"{name}[{each.name!r}]") for each in frame.iter_columns()]
     return np.stack(columns, axis=1) if len(columns) > 1 else columns[0][:, None]
 
 
@@ -101,6 +115,11 @@ def _of_series(series, name: str) -> np.ndarray:
 def _numbers(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype.kind == "O":
         array = _of_objects(array, name)
+    if array.dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: `{name}` has dtype {array.dtype}. Pass its real part, or modulus and phase "
+            "as two features."
+        )
     if array.dtype.kind not in "fiub" and str(array.dtype) != "bfloat16":
         raise TypeError(
             f"`{name}` must be array-like with a numeric dtype, but has dtype {array.dtype}. "

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import links
+from bayesglm._input import did_you_mean
 from bayesglm._likelihood import loss_of
 from bayesglm.distributions import (
     BernoulliPredictor,
@@ -422,7 +423,7 @@ def resolve(observation_model):
         if name not in _NATIVE:
             raise ValueError(
                 f"Unknown observation model {observation_model!r}. Known: {', '.join(_NATIVE)}; "
-                "or pass an instance of your own."
+                f"or pass an instance of your own.{did_you_mean(name, _NATIVE)}"
             )
         return _NATIVE[name]()
     if isinstance(observation_model, type):

@@ -17,6 +17,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayesglm._input import did_you_mean
 from bayesglm._penalty import Penalty
 from bayesglm.distributions import ElasticNet as ElasticNetPrior
 from bayesglm.distributions import GroupLaplace, PartlyFlat
@@ -422,8 +423,15 @@ def resolve(regularizer) -> Regularizer:
         if name not in REGULARIZERS:
             raise ValueError(
                 f"Unknown regularizer {regularizer!r}. Known: {', '.join(REGULARIZERS)}."
+                f"{did_you_mean(name, REGULARIZERS)}"
             )
         return REGULARIZERS[name]()
+    if type(regularizer).__module__.partition(".")[0] == "nemos":
+        name = type(regularizer).__name__
+        raise TypeError(
+            f"`regularizer` is NeMoS's {name}, which has no prior. Use `bayesglm.regularizer.{name}` or the name "
+            f"{name!r}."
+        )
     if not isinstance(regularizer, Regularizer):
         raise TypeError(
             "`regularizer` must be a name or an instance of `bayesglm.regularizer.Regularizer`, "

@@ -16,15 +16,16 @@ MAX_LINES = 500
 # one another. `bayesglm/__init__.py` stands after all of them.
 LAYERS = (
     "_progress",
+    "_input",
     "links",
     "distributions",
     "_likelihood",
     "observation_models",
     "_penalty",
     "regularizer",
-    "_input",
     "_design",
     "labels",
+    "leaves",
     "model",
     "_shards",
     "_objective",

@@ -23,6 +23,14 @@ _SETTINGS = (
 )  # fmt: skip
 
 
+# Families whose responses cannot be negative.
+_POSITIVE = (
+    observation_models.PoissonObservations,
+    observation_models.GammaObservations,
+    observation_models.NegativeBinomialObservations,
+)
+
+
 def of_fit(method):
     """Run a method with the settings of the fit: to change one later changes nothing about an earlier fit."""
 
@@ -42,6 +50,7 @@ class Configuration(BaseEstimator):
     _classifier = False
 
     _encoder: LabelEncoder | None = None
+    _proba_output = "log-proba"
 
     def _configure(
         self,
@@ -282,6 +291,7 @@ class Configuration(BaseEstimator):
         if self._solver_name is None and "solver_name" in arguments:
             arguments["solver_name"] = None
         clone = type(self)(**arguments)
+        clone._proba_output = self._proba_output
         if hasattr(self, "_metadata_request"):
             clone._metadata_request = copy.deepcopy(self._metadata_request)
         return clone
@@ -312,7 +322,10 @@ class Configuration(BaseEstimator):
         tags.classifier_tags = ClassifierTags() if self._classifier else None
         tags.regressor_tags = None if self._classifier else RegressorTags()
         tags.non_deterministic = self.solver_spec.implementation.stochastic
+        if self._classifier:
+            tags.classifier_tags.multi_class = self._encoder.n_classes > 2
         tags.input_tags.allow_nan = True
+        tags.target_tags.positive_only = isinstance(self.observation_model, _POSITIVE)
         tags.target_tags.required = True
         tags.target_tags.one_d_labels = self._classifier and not self._population
         tags.target_tags.two_d_labels = self._classifier and self._population

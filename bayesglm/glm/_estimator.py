@@ -13,6 +13,7 @@ from bayesglm.glm import _results
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import numpyro_model
 from bayesglm.glm._reporting import Reporting
+from bayesglm.glm._sampling import check_key
 from bayesglm.glm._save import save
 
 
@@ -116,8 +117,7 @@ class Estimator(Reporting):
 
         Parameters
         ----------
-        random_key
-            JAX random key.
+        random_key : JAX random key or int
         feedforward_input : array (samples, features), or a pytree of these
         offset : array, optional
             As in :meth:`fit`.
@@ -130,6 +130,7 @@ class Estimator(Reporting):
         """
         self._require_fit()
         self._require_classes("simulate")
+        random_key, _ = check_key(random_key)
         with jax.enable_x64(True):
             rate = jnp.asarray(self._rate(*self._fitted(feedforward_input), offset))
             scale = _results.dispersion(self.observation_model, self._scale)

@@ -160,6 +160,12 @@ class Parameters(Configuration):
             names, width = given[0], design.widths[0]
             like = np.empty((0, width)) if names is None else pd.DataFrame(columns=list(names))
             validate_data(self, like, reset=False, skip_check_array=True)
+        width, expected = design.n_features, self.n_features_in_
+        if width != expected:
+            raise ValueError(
+                f"Inconsistent number of features: X has {width} features, but {type(self).__name__} is expecting "
+                f"{expected} features as input, as many as `coef_` has."
+            )
 
     def _check_neuron_names(self, y) -> None:
         if self._population:

@@ -11,7 +11,7 @@ from bayesglm.glm import _asymptotics, _results
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
 from bayesglm.glm._problem import check_offset
-from bayesglm.glm._sampling import Sampling, _check_key
+from bayesglm.glm._sampling import Sampling, check_key
 
 _KINDS = ("mean", "response")
 
@@ -106,7 +106,7 @@ class Predictive(Sampling):
         : array (chains, draws, samples) or (chains, draws, samples, neurons)
             Responses; for a classifier labels.
         """
-        key, _ = _check_key(random_key)
+        key, _ = check_key(random_key)
         if self._posterior is None:
             self._draws("posterior_predictive")
         chains, available = self._posterior["posterior"]["intercept"].shape[:2]
@@ -189,7 +189,7 @@ class Predictive(Sampling):
         """
         if self._classifier:
             raise TypeError("Labels have no order, and so no probability integral transform.")
-        key, _ = _check_key(random_key)
+        key, _ = check_key(random_key)
         draws = self._draws("loo_pit")
         with jax.enable_x64(True):
             used, found, _ = self._pointwise(draws, X, y, offset, None, key, whole=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from bayesglm import _design, links, observation_models
 from bayesglm._design import Design, Stored
-from bayesglm._input import to_labels
+from bayesglm._input import require_y, to_labels
 from bayesglm._objective import Objective, Spec, chunks_of
 from bayesglm._penalty import Penalty
 from bayesglm._shards import Data, Matrix, Shards, cuts, even
@@ -25,6 +25,8 @@ from bayesglm.labels import MISSING
 _CENTRE_ROWS = 2048
 # The value that stands in for a missing response; it is in the support of every family, and has no weight.
 _FILL = 1.0
+# From here on float64 has no room for another row.
+_MOST_ROWS = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def check_rows(
     ValueError
         If shapes disagree, a response is outside the support, or no row can be used.
     """
+    require_y(y)
     design = Design.of(X, stored=stored)
     y = check_y(_design.to_numeric(y, "y") if encoder is None else to_labels(y), population)
     if len(y) != design.n_samples:
@@ -100,7 +103,7 @@ def check_rows(
         )
     dtype = design.matrix.dtype
     if encoder is None:
-        y = y.astype(dtype, copy=False)
+        y = np.ascontiguousarray(y, dtype)  # sums depend on the layout, in the last digit
         _refuse_infinite(y)
         used = ~np.isnan(y)
         if hasattr(observation_model, "check_support"):
@@ -145,6 +148,11 @@ def _check_weight(sample_weight, shape):
         )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError("`sample_weight` must be finite and non-negative.")
+    if weight.sum(dtype=float) > _MOST_ROWS:
+        raise ValueError(
+            f"`sample_weight` sums to {weight.sum(dtype=float):.3g}, but a weight is the number of times that a row "
+            f"counts, and {_MOST_ROWS:.1g} rows cannot be told from one more. Divide the weights by a constant."
+        )
     return weight.reshape(shape[0], -1)
 
 

@@ -69,8 +69,8 @@ class Sampling(Fitting):
             Draws of each chain, at least 4, and chains.
         num_warmup : int, optional
             Draws before that, which adapt the step size; by default 100, and 300 where a prior with a kink dominates.
-        random_key : JAX random key, optional
-            The same key gives the same draws; by default that of seed 0.
+        random_key : JAX random key or int, optional
+            The same key or seed gives the same draws; by default that of seed 0.
         scale : "sample" or "plugin"
             Whether the dispersion (Gaussian variance, Gamma and NegativeBinomial dispersion) has a weak prior
             (:func:`bayesglm.model.default_scale_prior`) or is fixed at `scale_`.
@@ -111,7 +111,7 @@ class Sampling(Fitting):
             method, num_samples, num_chains, num_warmup, neuron_batch_size, scale, prior, self
         )
         check_priors(prior, intercept_prior)
-        key, seed = _check_key(random_key)
+        key, seed = check_key(random_key)
         previous, begin = self._encoder, time.perf_counter()
         with jax.enable_x64(True), Share(shown=progress_bar) as progress:
             options = _sampler.Options(
@@ -231,10 +231,12 @@ def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estim
         )
 
 
-def _check_key(random_key):
+def check_key(random_key):
     """Return a typed random key and the numbers that stand for it."""
     if random_key is None:
         random_key = jax.random.key(0)
+    if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
+        random_key = jax.random.key(int(random_key))
     try:
         single = is_prng_key(random_key)
         if single and not jnp.issubdtype(random_key.dtype, jax.dtypes.prng_key):
@@ -243,7 +245,8 @@ def _check_key(random_key):
         single = False
     if not single or random_key.ndim:
         raise TypeError(
-            f"`random_key` must be a JAX random key such as `jax.random.key(0)`, but {random_key!r} was given."
+            "`random_key` must be a JAX random key such as `jax.random.key(0)`, or an integer seed, but "
+            f"{random_key!r} was given."
         )
     return random_key, np.asarray(jax.random.key_data(random_key)).astype(np.int64)
 
