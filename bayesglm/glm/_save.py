@@ -224,4 +224,19 @@ def _restore_fit(estimator, fitted) -> None:
         estimator.coef_ = fitted["coef_"]["tree"]
     if fitted["intercept_"] is not None:
         estimator.intercept_ = fitted["intercept_"]
+    _check_shapes(estimator)
     estimator.scale_, estimator.dof_resid_ = fitted["scale_"], fitted["dof_resid_"]
+
+
+def _check_shapes(estimator) -> None:
+    """Refuse coefficients and intercepts that no estimator of this kind has, or not together."""
+    coef, intercept = estimator._coef, estimator._intercept
+    outputs = () if coef is None else coef[2].shape[1:]
+    if coef is not None and len(outputs) != estimator._population + estimator._classifier:
+        raise ValueError(
+            f"a {type(estimator).__name__} has no coefficients (features, *{outputs})."
+        )
+    if coef is not None and intercept is not None and intercept.shape != (outputs or (1,)):
+        raise ValueError(
+            f"the intercepts have the shape {intercept.shape}, but the coefficients (features, *{outputs})."
+        )
