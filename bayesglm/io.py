@@ -2,7 +2,8 @@
 
 A member ``header`` holds JSON (as bytes): the format, its version and the tree, in which arrays are
 replaced by their number; the members ``array_0``, ``array_1``, ... hold the arrays. Nothing is
-pickled or unpickled, so that reading a file from a stranger runs no code of theirs.
+pickled or unpickled, so that reading a file from a stranger runs no code of theirs. Nothing is
+compressed either, so that no file takes more memory than a small multiple of its own size.
 
 In the header None, bool, int, finite float and str stand for themselves. Everything else is an
 object with one entry: ``{"dict": [[key, node], ...]}``, ``{"list": [...]}``, ``{"tuple": [...]}``,
@@ -11,11 +12,13 @@ object with one entry: ``{"dict": [[key, node], ...]}``, ``{"list": [...]}``, ``
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +35,10 @@ _HEADER = "header"
 _NON_FINITE = ("nan", "inf", "-inf")
 # bool, signed, unsigned, float, complex, bytes, text
 _ARRAY_KINDS = "biufcSU"
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def write(path: str | os.PathLike, tree: Any) -> Path:
@@ -95,7 +102,7 @@ def read(path: str | os.PathLike) -> Any:
         # A damaged zip or npy file fails in a dozen ways (zipfile, zlib, struct, json, ...).
         except Exception as error:
             raise ValueError(
-                f"Cannot read {os.fspath(path)!r} as a saved model: {error or type(error).__name__}"
+                f"Cannot read {os.fspath(path)!r} as a saved model: {str(error)[:300] or type(error).__name__}"
                 ". Expected an undamaged .npz file written by `save_params`."
             ) from error
 
@@ -206,17 +213,53 @@ def _parse(stream: BinaryIO) -> Any:
     """Return the tree in an open file; any exception means that it is not one of ours."""
     if not zipfile.is_zipfile(stream):
         raise ValueError("it is not a complete .npz file")
-    stream.seek(0)
-    with np.load(stream, allow_pickle=False) as file:
-        names = sorted(file.files)
-        if _HEADER not in names:
+    size = stream.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(stream) as archive:
+        members = _members(archive, size)
+        take = lambda name: _parse_array(archive.read(members.pop(name)), name)  # noqa: E731
+        if _HEADER not in members:
             raise ValueError("it has no header")
-        header = _parse_header(file[_HEADER])
-        used: list[str] = []
-        tree = _from_node(header["tree"], file, used)
-        if names != sorted([_HEADER, *used]):
-            raise ValueError(f"its members {names} do not match its header")
+        tree = _from_node(_parse_header(take(_HEADER))["tree"], take)
+    if members:
+        raise ValueError(f"its members {sorted(members)} are not named in its header")
     return tree
+
+
+def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """Return the .npy files in an archive by name, if reading all of them takes no more than `size` bytes."""
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    for info in archive.infolist():
+        if not info.filename.endswith(".npy"):
+            raise ValueError(f"its member {info.filename!r} is no array")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise ValueError(
+                f"its member {info.filename!r} is compressed, which is never done here"
+            )
+    claimed = sum(info.file_size for info in archive.infolist())
+    if len(members) < len(archive.infolist()) or claimed > size:
+        raise ValueError(
+            f"its members overlap: they claim {claimed} bytes of a file of {size} bytes"
+        )
+    return members
+
+
+def _parse_array(content: bytes, name: str) -> NDArray:
+    """Return the array in an .npy file, whose header must say as many bytes as follow it."""
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version not in _NPY_HEADERS:
+        raise ValueError(f"its array {name!r} has the unknown version {version}")
+    shape, is_fortran, dtype = _NPY_HEADERS[version](stream)
+    if dtype.kind not in _ARRAY_KINDS or dtype.itemsize == 0:
+        raise ValueError(f"its array {name!r} has the dtype {dtype}")
+    rest = len(content) - stream.tell()
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != rest:
+        raise ValueError(
+            f"its array {name!r} claims the shape {shape} and dtype {dtype}, but holds {rest} bytes"
+        )
+    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    # a copy: what is read may be written to
+    return flat.reshape(shape, order="F" if is_fortran else "C").copy(order="A")
 
 
 def _parse_header(data: NDArray) -> dict:
@@ -239,42 +282,45 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"its header contains {name}, which is not JSON")
 
 
-def _from_node(node: Any, file: np.lib.npyio.NpzFile, used: list[str]) -> Any:
-    """Return the value of a JSON node, noting the array members it uses."""
+def _from_node(node: Any, take: Callable[[str], NDArray]) -> Any:
+    """Return the value of a JSON node; `take` gives each array once."""
     match node:
         case None | bool() | int() | float() | str():
             return node
         case {"dict": list(items), **rest} if not rest:
-            return {_from_key(key): _from_node(item, file, used) for key, item in items}
+            return {_from_key(key): _from_node(item, take) for key, item in items}
         case {"list": list(items), **rest} if not rest:
-            return [_from_node(item, file, used) for item in items]
+            return [_from_node(item, take) for item in items]
         case {"tuple": list(items), **rest} if not rest:
-            return tuple(_from_node(item, file, used) for item in items)
+            return tuple(_from_node(item, take) for item in items)
         case {"float": str(name), **rest} if name in _NON_FINITE and not rest:
             return float(name)
         case {"array": int(number), **rest} if not rest:
-            return _from_member(file, number, used)
+            return _from_member(number, take)
         case {"scalar": int(number), **rest} if not rest:
-            return _from_member(file, number, used)[()]
+            array = _from_member(number, take)
+            if array.shape:
+                raise ValueError(f"its scalar {_member(number)!r} has the shape {array.shape}")
+            return array[()]
     raise ValueError(f"its header contains {node!r}, which has no meaning")
 
 
 def _from_key(node: Any) -> str | int | float:
     """Return a dict key."""
-    key = _from_node(node, None, [])
+    key = _from_node(node, lambda name: np.empty(0))
     if type(key) not in (str, int, float):
         raise ValueError(f"its header contains the key {key!r}, which is not str, int or float")
     return key
 
 
-def _from_member(file: np.lib.npyio.NpzFile, number: int, used: list[str]) -> NDArray:
+def _from_member(number: int, take: Callable[[str], NDArray]) -> NDArray:
     """Return the array with that number."""
-    used.append(_member(number))
-    array = file[used[-1]] if used[-1] in file.files else None
-    # A member that is no .npy file would come as bytes.
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"its array {used[-1]!r} is missing")
-    return array
+    try:
+        return take(_member(number))
+    except KeyError:
+        raise ValueError(
+            f"its members lack the array {_member(number)!r}, or its header names it twice"
+        ) from None
 
 
 def _describe(value: Any, indent: int) -> Iterator[str]:

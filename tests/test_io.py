@@ -1,10 +1,13 @@
 """Laws of the file format: what is read is what was written, or a ValueError."""
 
+import copy
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections import OrderedDict, namedtuple
+from io import BytesIO
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -293,6 +296,66 @@ def test_flipped_bits_never_change_what_is_read(saved):
         else:
             assert_same(found, EXAMPLE)
         content[place] ^= 0x10
+
+
+CLAIMED = 1 << 27
+
+
+def npy(shape, dtype="<f8", content=b""):
+    """An .npy file with a header of one's choice."""
+    stream = BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + content
+
+
+def archive(path, array, times=1, compression=zipfile.ZIP_STORED):
+    """A file with our header and one array, in `times` entries of the directory, of which the header names all."""
+    header = json.dumps(header_of({"list": [{"array": k} for k in range(times)]}))
+    text = npy((len(header),), "|u1", header.encode())
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("header.npy", text)
+        archive.writestr("array_0.npy", array)
+        for k in range(1, times):
+            again = copy.copy(archive.filelist[1])
+            again.filename = f"array_{k}.npy"
+            archive.filelist.append(again)
+
+
+def one_array_named_often(path):
+    header = json.dumps(header_of({"list": [{"array": 0}] * 1024}))
+    array = np.zeros(CLAIMED // 1024, np.uint8)
+    np.savez(path, header=np.frombuffer(header.encode(), np.uint8), array_0=array)
+
+
+BOMBS = {
+    "compressed zeros": lambda path: archive(
+        path, npy((CLAIMED,), "|u1", bytes(CLAIMED)), compression=zipfile.ZIP_DEFLATED
+    ),
+    "a shape beyond the bytes": lambda path: archive(path, npy((CLAIMED,))),
+    "a dtype beyond the bytes": lambda path: archive(path, npy((), f"<U{CLAIMED // 4}")),
+    "entries that take no bytes": lambda path: archive(path, npy((CLAIMED,), "|V0")),
+    "fewer entries than none": lambda path: archive(path, npy((-1, -1), "|u1", b"1")),
+    "entries of the directory that overlap": lambda path: archive(
+        path, npy((CLAIMED >> 10,), "|u1", bytes(CLAIMED >> 10)), times=1024
+    ),
+    "one array named often": one_array_named_often,
+}
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
+def test_no_file_takes_more_memory_than_a_small_multiple_of_its_size(make, tmp_path):
+    path = tmp_path / "model.npz"
+    make(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="model.npz"):
+            io.read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # the bytes of a member, the copy of its array, and what Python makes of a header of a kilobyte or two
+    assert peak < 3 * path.stat().st_size + (1 << 20)
 
 
 def test_inspect_prints_keys_values_shapes_and_dtypes(saved, capsys):

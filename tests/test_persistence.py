@@ -417,6 +417,8 @@ TAMPERINGS = {
     "no fitted attributes": put("fitted", value=None),
     "coefficients without a tree": put("fitted", "coef_", value=3),
     "coefficients of text": put("fitted", "coef_", "tree", value="a"),
+    "coefficients of neurons": put("fitted", "coef_", "tree", value=np.zeros((4, 2))),
+    "intercepts of neurons": put("fitted", "intercept_", value=np.zeros(2)),
     "intercepts of text": put("fitted", "intercept_", value="a"),
     "a dispersion of text": put("fitted", "scale_", value="a"),
     "a missing part": drop("versions"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from cycler import cycler
+from matplotlib.rcsetup import cycler
 
 from bayesglm import _residuals, plotting
 from bayesglm.diagnostics import _draws, _fit

@@ -178,6 +178,8 @@ class Fitting(Parameters):
         begin = time.perf_counter()
         rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
+        names = Names(rows.design.names, neuron_names(y) if self._population else None)
+        _log_left_out(rows, names)
         coef, intercept = problem.initial()
         initial, given = intercept, None
         if init_params is not None:
@@ -203,7 +205,7 @@ class Fitting(Parameters):
             "_solver": solver,
             "solver_state_": outcome.state,
             "_metadata": _results.neuron_labels(y),
-            "_names": Names(design.names, neuron_names(y) if self._population else None),
+            "_names": names,
         }
 
     def initialize_params(self, X, y):
@@ -371,3 +373,9 @@ class Fitting(Parameters):
             point = objective.evaluate(problem.theta(*params) * _results.lane_mask(problem))
             loss = point.loss.sum()
         return jnp.asarray(loss)
+
+
+def _log_left_out(rows: Rows, names: Names) -> None:
+    text = rows.left_out(names.neurons)
+    if text:
+        _log.info(text)

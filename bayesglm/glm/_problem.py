@@ -27,6 +27,8 @@ _CENTRE_ROWS = 2048
 _FILL = 1.0
 # From here on float64 has no room for another row.
 _MOST_ROWS = 2.0**53
+# Neurons that a message names.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,43 @@ class Rows:
     weight : array (samples, 1) or (samples, neurons)
         Zero for rows that are not used.
     offset : array broadcastable to (samples, neurons[, classes]), or None
+    missing : bool array (samples, neurons), or None if nothing is
+        Responses that cannot be used, their own value or a feature being missing.
     """
 
     design: Design
     y: np.ndarray
     weight: np.ndarray
     offset: np.ndarray | None
+    missing: np.ndarray | None = None
 
     @property
     def n(self) -> np.ndarray:
         """Sum of the weights of each neuron."""
         return np.broadcast_to(self.weight.sum(axis=0, dtype=float), self.y.shape[1:])
+
+    def left_out(self, neurons=None) -> str:
+        """Return in words what was left out because something is missing; empty if nothing was.
+
+        Parameters
+        ----------
+        neurons : sequence, optional
+            Labels.
+        """
+        if self.missing is None:
+            return ""
+        whole = self.missing.all(axis=1)
+        text = (
+            f"{whole.sum()} of {len(whole)} rows left out for missing values" if whole.any() else ""
+        )
+        single = (self.missing & ~whole[:, None]).sum(axis=0)
+        if single.any():
+            labels = range(len(single)) if neurons is None else neurons
+            some = [str(label) for label, count in zip(labels, single, strict=True) if count]
+            named = ", ".join(some[:_NAMED]) + (", ..." if len(some) > _NAMED else "")
+            plural = "response" if single.sum() == 1 else "responses"
+            text += f"{' and ' if text else ''}{single.sum()} {plural} left out, of neurons {named}"
+        return text
 
 
 def check_y(y: np.ndarray, population: bool) -> np.ndarray:
@@ -126,7 +154,10 @@ def check_rows(
         raise ValueError(
             "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
         )
-    return Rows(design, y, weight, check_offset(offset, y.shape, encoder, dtype))
+    missing = None
+    if rows is not None or not used.all():
+        missing = ~used if rows is None else ~(used & rows[:, None])
+    return Rows(design, y, weight, check_offset(offset, y.shape, encoder, dtype), missing)
 
 
 def _refuse_infinite(y) -> None:
