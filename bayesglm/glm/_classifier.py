@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm._input import to_labels
+from bayesglm.glm import _traced
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._estimator import Estimator
 from bayesglm.labels import LabelEncoder
@@ -136,6 +137,9 @@ class ClassifierEstimator(Estimator):
             return self._like_input(
                 X, jnp.asarray(proba if return_type == "proba" else np.log(proba))
             )
+        if _traced.is_traced(X) and offset is None:
+            log_proba = _traced.mean(self, X)
+            return log_proba if return_type == "log-proba" else jnp.exp(log_proba)
         with jax.enable_x64(True):
             rate = self._rate(*self._fitted(X), offset)
             if return_type == "proba":

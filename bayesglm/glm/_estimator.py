@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import observation_models
-from bayesglm.glm import _results
+from bayesglm.glm import _results, _traced
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import numpyro_model
 from bayesglm.glm._reporting import Reporting
@@ -36,7 +36,7 @@ class Estimator(Reporting):
         Returns
         -------
         : array (samples,) or (samples, neurons), or a tuple of two
-            Rows with a NaN give NaN.
+            Rows with a NaN give NaN. JAX can differentiate the mean response in X.
 
         Raises
         ------
@@ -49,6 +49,8 @@ class Estimator(Reporting):
         self._require_classes("predict")
         if return_std:
             return self._mean_and_sd(X, offset)
+        if _traced.is_traced(X) and not self._classifier and offset is None:
+            return _traced.mean(self, X)
         with jax.enable_x64(True):
             rate = self._rate(*self._fitted(X), offset)
         if self._classifier:

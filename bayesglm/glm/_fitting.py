@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesglm import _design, links, observation_models, solvers
 from bayesglm._input import Names, neuron_names, to_labels
-from bayesglm.glm import _results, _solve
+from bayesglm.glm import _results, _solve, _traced
 from bayesglm.glm._parameters import Parameters
 from bayesglm.glm._problem import Problem, Rows, check_rows
 from bayesglm.labels import LabelEncoder
@@ -363,9 +363,12 @@ class Fitting(Parameters):
         Returns
         -------
         : scalar
-            Negative log-likelihood up to terms without the parameters (Gaussian: mean squared error).
+            Negative log-likelihood up to terms without the parameters (Gaussian: mean squared error). JAX can
+            differentiate it in `params`, X and y.
         """
         self._require_classes("compute_loss")
+        if _traced.is_traced(params, X, y):
+            return _traced.loss(self, params, X, y)
         with solvers.numerics():
             problem = self._problem(self._rows(X, y, self._encoder))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)

@@ -344,7 +344,7 @@ class Problem:
             weight = weight * (np.arange(begin, end) >= new)
         offset = None if rows.offset is None else self._offset_lanes(last)
         data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
-        scale = np.asarray(_family_scale(self.observation_model), dtype)
+        scale = np.asarray(family_scale(self.observation_model), dtype)
         data = (*data, None if offset is None else full(offset), scale)
         return jax.device_put(Data(matrix(rows.design.matrix[begin:end]), *data))
 
@@ -421,6 +421,6 @@ class Problem:
         return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
 
 
-def _family_scale(observation_model) -> float:
+def family_scale(observation_model) -> float:
     """Dispersion that enters the loss itself."""
     return float(getattr(observation_model, "scale", None) or 1.0)
