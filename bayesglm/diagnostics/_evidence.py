@@ -69,7 +69,7 @@ class Loo(NamedTuple):
 
     cells: Pointwise
     used: np.ndarray
-    n_all: int
+    n_all: np.ndarray  # sum of the weights of each neuron, of which the cells may be a part
     good_k: float
 
 

@@ -133,10 +133,11 @@ class DiagnosticsReport:
             }
         if evidence.loo is not None:
             cells, used = evidence.loo.cells, evidence.loo.used
-            share = evidence.loo.n_all / max(int(used.sum()), 1)
+            weight = cells.weight
+            share = evidence.loo.n_all / np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
             found |= {
-                "elpd_loo": share * np.sum(cells.elpd, axis=0, where=used),
-                "p_loo": share * np.sum(cells.lppd - cells.elpd, axis=0, where=used),
+                "elpd_loo": share * np.sum(weight * cells.elpd, axis=0, where=used),
+                "p_loo": share * np.sum(weight * (cells.lppd - cells.elpd), axis=0, where=used),
             }
         return found  # fmt: skip
 

@@ -201,6 +201,7 @@ class Fitting(Parameters):
             "_coef": (design.structure, design.widths, coef),
             "_intercept": np.atleast_1d(intercept),
             "_dof_resid": dof,
+            "_n_train": rows.n,
             "_scale": _results.scale(problem, outcome.residual, dof, coef, intercept),
             "_solver": solver,
             "solver_state_": outcome.state,
@@ -315,6 +316,7 @@ class Fitting(Parameters):
         self._dof_resid, self._scale, self.solver_state_ = dof, scale, state
         self._posterior, self._fitted_with, self._edited = None, self._settings_now(), False
         self._names = Names(design.names, neuron_names(y) if self._population else None)
+        self._n_train = None  # these may be rows of many
         return self._user_params(design, *new), state
 
     def _one_step(self, params, state, X, y):

@@ -106,7 +106,7 @@ class Reporting(Predictive):
         if X is not None and self._posterior is not None:
             found["replicates"] = self._replicates(X, offset, problem)
             if loo:
-                found["loo"] = self._leave_one_out(X, y, offset, n_neurons)
+                found["loo"] = self._leave_one_out(X, y, sample_weight, offset, n_neurons)
         return Evidence(**found)
 
     def _check_sampled(self, problem) -> None:
@@ -233,12 +233,14 @@ class Reporting(Predictive):
             {name: f(drawn, used) for name, f in statistics.items()},
         )
 
-    def _leave_one_out(self, X, y, offset, n_neurons: int) -> Loo:
+    def _leave_one_out(self, X, y, sample_weight, offset, n_neurons: int) -> Loo:
         draws = self._draws("report")
         known = posterior.families.is_known(self.observation_model)
         with jax.enable_x64(True):
             key = jax.random.key(0) if known else None
-            used, cells, n_all = self._pointwise(draws, X, y, offset, None, key)
+            used, cells, n_all = self._pointwise(
+                draws, X, y, offset, None, key, sample_weight=sample_weight
+            )
 
         def by_cell(a):
             return None if a is None else a.reshape(len(a), n_neurons)
