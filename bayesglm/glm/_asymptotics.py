@@ -56,7 +56,7 @@ def standard_errors(estimator, problem, robust: bool):
 
 
 def _scores(family, shared, lanes, theta) -> np.ndarray:
-    """Return the sum of the outer products of the score of each row, (lanes, size, size)."""
+    """Return the sum of the outer products of the score of each row, as often as it counts, (lanes, size, size)."""
     X = np.asarray(shared.X)
     eta = np.einsum("lcf,nf->lcn", theta[..., :-1], X) + theta[..., -1:]
     if lanes.offset is not None:
@@ -69,7 +69,7 @@ def _scores(family, shared, lanes, theta) -> np.ndarray:
     slope = np.asarray(jax.vmap(jax.grad(total))(jnp.asarray(eta), jnp.asarray(lanes.y), log_phi))
     used = np.broadcast_to(lanes.weight, lanes.y.shape)
     slope = np.where(np.repeat(used > 0, family.classes, axis=1), slope, 0.0)
-    slope = slope * np.repeat(used, family.classes, axis=1)
+    slope = slope * np.sqrt(np.repeat(used, family.classes, axis=1))
     found = []
     for each in slope:
         score = each[:, None, :] * np.concatenate([X.T, np.ones((1, len(X)))])

@@ -51,7 +51,7 @@ class Configuration(BaseEstimator):
             self._set_mask(feature_mask)
 
     def _forget_fit(self) -> None:
-        self._scale = self._dof_resid = None
+        self._scale = self._dof_resid = self._n_train = None
         self.solver_state_ = None
         self.aux_ = None
         self._solver = None

@@ -199,6 +199,7 @@ class Fitting(Parameters):
             "_coef": (design.structure, design.widths, coef),
             "_intercept": np.atleast_1d(intercept),
             "_dof_resid": dof,
+            "_n_train": rows.n,
             "_scale": _results.scale(problem, outcome.residual, dof, coef, intercept),
             "_solver": solver,
             "solver_state_": outcome.state,
@@ -310,6 +311,7 @@ class Fitting(Parameters):
         self._coef = (design.structure, design.widths, new[0])
         self._intercept = np.atleast_1d(new[1])
         self._dof_resid, self._scale, self.solver_state_ = dof, scale, state
+        self._n_train = None  # these may be rows of many
         return self._user_params(design, *new), state
 
     def _one_step(self, params, state, X, y):

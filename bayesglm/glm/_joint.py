@@ -115,16 +115,17 @@ def weak_of(problem) -> joint_model.Weak:
     Goodrich, Gabry, Ali, Brilleman (2020), rstanarm. https://mc-stan.org/rstanarm/articles/priors
     """
     rows, X = problem.rows, problem.rows.design.matrix
-    weight = np.broadcast_to(rows.weight, rows.y.shape) > 0
-    used = weight.any(axis=1)
-    mean, spread = X[used].mean(axis=0), X[used].std(axis=0)
+    # neurons share their features, and so the units of these: those of the rows as often as neurons have them
+    mean, spread = _lanes.moments(
+        X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None]
+    )
     model = problem.observation_model
     gaussian = isinstance(model, observation_models.GaussianObservations)
     identity = gaussian and links.canonical(problem.inverse_link) is links.identity
     unit, location = np.ones(problem.n_neurons), np.zeros(problem.n_neurons)
     if identity:
-        unit = np.maximum(np.std(rows.y, axis=0, where=weight), np.finfo(float).tiny)
-        location = np.mean(rows.y, axis=0, where=weight)
+        location, unit = _lanes.moments(rows.y, rows.weight)
+        unit = np.maximum(unit, np.finfo(float).tiny)
     spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     sd = 2.5 * unit / spread[:, None]
     shape = (len(sd), problem.n_neurons, -1)

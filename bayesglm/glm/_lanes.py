@@ -61,9 +61,16 @@ def has_dispersion(problem: Problem) -> bool:
 
 
 def spread(rows: Rows) -> np.ndarray:
-    """Return the standard deviation of the responses of each neuron."""
-    weight = np.broadcast_to(rows.weight, rows.y.shape)
-    return np.sqrt(np.var(rows.y, axis=0, where=weight > 0)) + np.finfo(float).tiny
+    """Return the standard deviation of the responses of each neuron, a weight of two counting a row twice."""
+    return moments(rows.y, rows.weight)[1] + np.finfo(float).tiny
+
+
+def moments(values, weight) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (columns,) of values (rows, columns), a weight of two counting a row twice."""
+    weight = np.broadcast_to(np.asarray(weight, float), values.shape)
+    total = np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
+    mean = np.sum(weight * values, axis=0) / total
+    return mean, np.sqrt(np.sum(weight * np.square(values - mean), axis=0) / total)
 
 
 def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared, Lane]:

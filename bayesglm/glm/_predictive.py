@@ -119,7 +119,7 @@ class Predictive(Sampling):
         found = found.reshape(chains, count, *found.shape[1:])
         return self._encoder.decode(found) if self._classifier else jnp.asarray(found)
 
-    def loo(self, X, y, *, by_neuron=False, offset=None, reff=None):
+    def loo(self, X, y, *, by_neuron=False, sample_weight=None, offset=None, reff=None):
         """Return the leave-one-out predictive accuracy, estimated by Pareto smoothed importance sampling.
 
         The training rows are gone through in chunks, so that memory does not grow with rows times draws. Above a
@@ -132,6 +132,9 @@ class Predictive(Sampling):
             The training data; missing rows are left out.
         by_neuron : bool
             One result per neuron.
+        sample_weight : array, optional
+            That of :meth:`sample_posterior`. One of the copies that a weight stands for is left out, and each of them
+            counts: the score of a row is its weight times that of one copy, also where the weight is below one.
         offset : array, optional
         reff : float, optional
             Effective draws per draw, which say how many of the largest weights are smoothed. By default the mean over
@@ -145,25 +148,24 @@ class Predictive(Sampling):
         Raises
         ------
         ValueError
-            Before :meth:`sample_posterior`, if a count is not an integer, or `reff` is not a positive number.
+            Before :meth:`sample_posterior`, if a count is not an integer, or `reff` is not a positive number; if the
+            weights do not add up to those that were sampled.
         """
         draws = self._draws("loo")
         _check_reff(reff)
+        if by_neuron and not self._population:
+            raise ValueError("`by_neuron` is for populations.")
         with jax.enable_x64(True):
-            used, found, n_all = self._pointwise(draws, X, y, offset, reff)
+            _, found, n_all = self._pointwise(
+                draws, X, y, offset, reff, sample_weight=sample_weight
+            )
         count = len(draws.intercept)
         if not by_neuron:
-            return posterior.elpd_data(found, used, count, n_all)
-        if not self._population:
-            raise ValueError("`by_neuron` is for populations.")
-        share = n_all / used.sum()
+            return posterior.elpd_data(found, count, n_all.sum())
         column = lambda k: type(found)(*(a if a is None else a[:, k] for a in found))  # noqa: E731
-        return {
-            k: posterior.elpd_data(column(k), used[:, k], count, round(share * used[:, k].sum()))
-            for k in range(used.shape[1])
-        }
+        return {k: posterior.elpd_data(column(k), count, n) for k, n in enumerate(n_all)}
 
-    def loo_pit(self, X, y, *, random_key=None, offset=None):
+    def loo_pit(self, X, y, *, random_key=None, sample_weight=None, offset=None):
         """Return the leave-one-out probability integral transform of each response, uniform under a true model.
 
         It averages the distribution function of the family over the draws, and is randomised for counts.
@@ -173,47 +175,69 @@ class Predictive(Sampling):
         X, y
             The training data.
         random_key : JAX random key, optional
-        offset : array, optional
+        sample_weight, offset
+            As in :meth:`loo`.
 
         Returns
         -------
         : array (samples,) or (samples, neurons)
-            NaN where a response is missing.
+            That of one copy of each row; NaN where a response is missing or has no weight.
         """
         if self._classifier:
             raise TypeError("Labels have no order, and so no probability integral transform.")
         key, _ = _check_key(random_key)
         draws = self._draws("loo_pit")
         with jax.enable_x64(True):
-            used, found, _ = self._pointwise(draws, X, y, offset, None, key, whole=True)
+            used, found, _ = self._pointwise(
+                draws, X, y, offset, None, key, whole=True, sample_weight=sample_weight
+            )
         return np.where(used, found.pit, np.nan)
 
-    def _pointwise(self, draws, X, y, offset, reff, key=None, whole=False):
-        """Return which responses count, what is known of each, and how many they stand for.
+    def _pointwise(
+        self, draws, X, y, offset, reff, key=None, whole=False, sample_weight=None
+    ):  # fmt: skip
+        """Return which responses count, what is known of each, and the sum of all weights of each neuron.
 
         Of long data some rows stand for all, unless `whole`.
         """
-        rows = self._rows(X, y, self._encoder, None, offset)
+        rows = self._rows(X, y, self._encoder, sample_weight, offset)
         check_counts(self.observation_model, rows.y, rows.weight)
         if rows.y.shape[1] != (draws.outputs[0] if self._population else 1):
             raise ValueError(
                 f"Inconsistent number of neurons: `y` has {rows.y.shape[1]}, the model {draws.outputs[0]}."
             )
+        self._check_trained(rows)
         matrix, shift = self._matrix(X, offset)
         matrix = np.where(np.isfinite(matrix), matrix, 0.0)
-        used = np.broadcast_to(rows.weight > 0, rows.y.shape)
-        n_all, shape = int(used.sum()), (lambda a: a) if self._population else (lambda a: a[:, 0])
-        y = rows.y
-        if n_all > posterior.MAX_CELLS and not whole:
+        shape = (lambda a: a) if self._population else (lambda a: a[:, 0])
+        y, weight = rows.y, np.broadcast_to(np.asarray(rows.weight, float), rows.y.shape)
+        if (weight > 0).sum() > posterior.MAX_CELLS and not whole:
             count = posterior.MAX_CELLS // y.shape[1]
             some = np.sort(np.random.default_rng(0).choice(len(y), count, replace=False))
-            matrix, y, used = matrix[some], y[some], used[some]
+            matrix, y, weight = matrix[some], y[some], weight[some]
             shift = None if shift is None else shift[some]
         uniform = None if key is None else shape(np.asarray(jax.random.uniform(key, y.shape)))
         if reff is None:
             reff = posterior.relative_efficiency(self._posterior["posterior"].dataset)
-        found = posterior.pointwise(draws, matrix, shape(y), shift, shape(used), reff, uniform)
-        return shape(used), found, n_all
+        found = posterior.pointwise(draws, matrix, shape(y), shift, shape(weight), reff, uniform)
+        return shape(weight > 0), found, rows.n
+
+    def _check_trained(self, rows) -> None:
+        """Raise a ValueError if the weights of rows do not add up to those that were sampled or fitted."""
+        what, trained = "fitted", self._n_train
+        if self._posterior is not None:
+            what, trained = "sampled", self._posterior["posterior"].attrs.get("n_train")
+        if trained is None:
+            return
+        trained = np.broadcast_to(np.atleast_1d(np.asarray(trained, float)), rows.n.shape)
+        other = np.flatnonzero(~np.isclose(rows.n, trained, rtol=1e-6, atol=0.0))
+        if len(other):
+            name = f" of neuron {other[0]}" if self._population else ""
+            raise ValueError(
+                f"These are not the rows that were {what}: the weights{name} add up to {rows.n[other[0]]:g} (a row "
+                f"without `sample_weight` has weight 1), but {trained[other[0]]:g} were {what}. Pass the training data "
+                "with the same `sample_weight`."
+            )
 
     def summary(self, X=None, y=None, *, prob=0.94, robust=False, sample_weight=None, offset=None):
         """Return a table of all parameters.
@@ -252,8 +276,9 @@ class Predictive(Sampling):
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
             return self._table(prob)
         with jax.enable_x64(True):
-            _, problem = self._checked(X, y, sample_weight, offset)
+            rows, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
+            self._check_trained(rows)
             found = _asymptotics.standard_errors(self, problem, robust)
         structure, widths, coef = self._coef
         names = {"feature": _design.feature_labels(structure, widths)}

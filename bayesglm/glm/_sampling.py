@@ -203,9 +203,11 @@ class Sampling(Fitting):
             "resampled_neurons": np.flatnonzero(sampled.retried),
             "mixture_neurons": np.flatnonzero(sampled.mixture),
         }
-        observed = problem.rows.y if self._population else problem.rows.y[:, 0]
+        rows = problem.rows
+        given = rows.y, np.broadcast_to(rows.weight, rows.y.shape)
+        given = given if self._population else (a[:, 0] for a in given)
         return posterior.to_tree(
-            sampled, problem.outputs, problem.n_neurons, names, attrs, observed, log_prior
+            sampled, problem.outputs, problem.n_neurons, names, attrs, *given, log_prior
         )
 
 
