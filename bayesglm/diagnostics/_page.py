@@ -78,7 +78,8 @@ def fragment(report) -> str:
 
 
 def _tone(report) -> str:
-    return {"OK": "ok", "CAUTION": "caution", "DO NOT USE": "fail"}[report.verdict]
+    tones = {"OK": "ok", "CAUTION": "caution", "DO NOT USE": "fail"}
+    return tones.get(report.verdict, "unknown")
 
 
 def _header(report) -> str:
