@@ -37,6 +37,10 @@ _CHUNK_LANES = 32
 _KHATRI_RAO_FROM, _KHATRI_RAO_PAIRS = 8, 20_000
 
 
+# A mean square below which a response is zero, far enough from the smallest number to be divided by.
+_NOTHING = 1e-250
+
+
 class Spec(NamedTuple):
     """The hashable part of an objective."""
 
@@ -242,10 +246,13 @@ def _evaluate(spec: Spec, data: Data, theta, chunks, lanes: int):
 
 
 def _unit_kappa(spec: Spec, data: Data):
-    """Return kappa at a dispersion of 1, and the power of the dispersion that divides it."""
-    some = data.y[:1, :1, :1], jnp.zeros((1, spec.n_classes or 1, 1), data.y.dtype)
-    free = _residuals(spec, *some) is not None
-    return jnp.stack([kappa(spec.observation_model, 1.0).astype(jnp.float64), jnp.float64(free)])
+    """Return kappa at a dispersion of 1, the power of the dispersion that divides it, and whether it is relative."""
+    eta = jnp.zeros((1, spec.n_classes or 1, 1), data.y.dtype)
+    free = _residuals(spec, data.y[:1, :1, :1], eta) is not None
+    unit = partial(response_distribution, spec.observation_model, eta, spec.inverse_link)
+    relative = free and unit().relative_residual
+    at_one = kappa(spec.observation_model, 1.0).astype(jnp.float64)
+    return jnp.stack([at_one, jnp.float64(free), jnp.float64(relative)])
 
 
 @partial(jax.jit, static_argnames=("spec", "lanes", "shared", "dense"))
@@ -362,18 +369,30 @@ class Objective:
         lanes, padded = self._chunk(), self._padded(theta)
         chunks = -(-len(theta) // lanes)
         key = (_evaluate, self.spec, lanes, padded.shape)
-        sums, ends, (at_one, power) = self.shards.map(
+        sums, ends, family = self.shards.map(
             lambda data: _evaluate(self.spec, data, padded, chunks, lanes=lanes), _joined, key
         )
         gradient, loss, residual = (a[: len(theta)] for a in sums)
         low, high = ends[: len(theta)].T
         n, residual = self.n, residual / self.n
-        # A fit without residuals would make every distance infinite; below 1e-6 of the response it is exact.
-        scale = np.maximum(residual, 1e-12 * self.response_power)
-        unit = np.sqrt(n * at_one / scale**power)
         return Point(
-            np.asarray(theta), gradient / n[:, None, None], loss / n, residual, low + high, unit
-        )
+            np.asarray(theta), gradient / n[:, None, None], loss / n, residual, low + high,
+            self._unit(residual, *family),
+        )  # fmt: skip
+
+    def _unit(self, residual, at_one, power, relative):
+        """Return the square root of n times kappa at the dispersion that the residuals say.
+
+        A fit without residuals would make every distance infinite; below a millionth of the response it is exact,
+        or what rounding hides. Relative residuals above 1 are those of a bad fit rather than noise: a dispersion as
+        large would make any start an optimum.
+        """
+        exact = max(1e-6, 1e3 * self.precision) ** 2
+        if relative:
+            scale = np.clip(residual, exact, 1.0)
+        else:
+            scale = np.maximum(residual, exact * self.response_power + _NOTHING)
+        return np.sqrt(self.n * at_one / scale**power)
 
     def gram(self, theta, shared: bool, dense: bool) -> Gram:
         """Return the curvature-weighted second moments of the features, about the weighted mean.

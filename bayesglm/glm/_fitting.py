@@ -180,15 +180,14 @@ class Fitting(Parameters):
         problem = self._problem(rows)
         names = Names(rows.design.names, neuron_names(y) if self._population else None)
         _log_left_out(rows, names)
-        coef, intercept = problem.initial()
-        initial, given = intercept, None
+        initial, given = problem.initial(), None
         if init_params is not None:
-            coef, intercept = self._check_params(init_params, rows.design, problem.n_neurons)
-            given = intercept
+            given = self._check_params(init_params, rows.design, problem.n_neurons)
         self._warn_default_strength()
-        usable = _solve.usable_neurons(problem, initial, given)
+        usable = _solve.usable_neurons(problem, initial[1], given and given[1])
         solver = self._make_solver(problem.select(np.flatnonzero(usable)))
-        outcome = _solve.solve(problem, usable, problem.by_neuron(coef, intercept), solver, bar)
+        start = (problem.by_neuron(*initial), given and problem.by_neuron(*given))
+        outcome = _solve.solve(problem, usable, *start, solver, bar)
         _solve.warn(outcome, self._population, solver)
         coef, intercept = problem.params(outcome.theta)
         design = rows.design

@@ -294,8 +294,7 @@ class Problem:
         )
         if whole or not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
-        power = np.einsum("nk,nk->k", rows.y, rows.y, dtype=float) / len(X)
-        power = power.reshape(lanes, -1).mean(axis=1)
+        power = self._mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
         family = observation_models.static(self.observation_model)
@@ -392,25 +391,33 @@ class Problem:
         )  # fmt: skip
         return replace(self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty)
 
+    def _mean(self, values) -> np.ndarray:
+        """Return the weighted mean over rows of values (samples, neurons), per neuron."""
+        weight = np.broadcast_to(self.rows.weight, values.shape)
+        total = np.maximum(self.rows.n, np.finfo(float).tiny)
+        return np.einsum("nk,nk->k", weight, values, dtype=float) / total
+
+    def mean_response(self) -> np.ndarray:
+        """Return the mean response of each neuron, (neurons,), or its class frequencies, (neurons, classes)."""
+        y = self.rows.y
+        if self.n_classes is None:
+            return self._mean(y)
+        return np.stack([self._mean(y == k) for k in range(self.n_classes)], -1)
+
+    @property
+    def absent(self) -> np.ndarray:
+        """Whether a class never occurs, (neurons,)."""
+        if self.n_classes is None:
+            return np.zeros(self.n_neurons, bool)
+        return (self.mean_response() == 0).any(axis=-1) & (self.rows.n > 0)
+
     def initial(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return zero coefficients and the intercepts that match the mean response.
+        """Return zero coefficients and the intercepts that match the mean response at the mean offset.
 
         An intercept is not finite where no predictor gives that mean.
         """
         rows = self.rows
-        total = np.maximum(rows.n, np.finfo(float).tiny)
-        weight = np.broadcast_to(rows.weight, rows.y.shape)
-        if self.n_classes is None:
-            mean = np.sum(weight * rows.y, axis=0, dtype=float) / total
-        else:
-            mean = np.stack(
-                [
-                    np.sum(weight * (rows.y == k), axis=0, dtype=float) / total
-                    for k in range(self.n_classes)
-                ],
-                -1,
-            )
-        intercept = links.link_value(self.inverse_link, mean)
+        intercept = links.link_value(self.inverse_link, self.mean_response())
         if rows.offset is not None:
             spread = rows.weight if self.n_classes is None else rows.weight[..., None]
             shift = np.sum(spread * rows.offset, axis=0) / np.sum(spread, axis=0)

@@ -67,7 +67,17 @@ def _build(gram: Gram, l2, mask, jitter, n_classes, invariant: bool) -> Metric:
     unit = hessian / (scale[..., :, None] * scale[..., None, :])
     # The damping bounds steps along directions that the data do not determine.
     _set_diagonal(unit, 1.0 + jitter)
-    return Metric(mean * mask, total, hessian, np.linalg.inv(unit), scale, shift)
+    return Metric(mean * mask, total, hessian, _inverse(unit, jitter), scale, shift)
+
+
+def _inverse(unit, least):
+    """Invert matrices that rounding may have left indefinite, where few rows have all the curvature."""
+    try:
+        np.linalg.cholesky(unit)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(np.nan_to_num(unit))
+        return (vectors / np.maximum(values, least)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    return np.linalg.inv(unit)
 
 
 def _set_diagonal(matrices, values):
