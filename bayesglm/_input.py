@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 __all__ = [
-    "Names", "check_names", "column_names", "did_you_mean", "is_missing", "neuron_names", "require_y", "to_labels",
-    "to_numeric",
+    "Names", "check_names", "column_names", "did_you_mean", "is_missing", "neuron_names", "require_y", "strengths",
+    "to_labels", "to_numeric",
 ]  # fmt: skip
 
 
@@ -235,3 +235,44 @@ def did_you_mean(name, known: Iterable[str]) -> str:
     lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
     return f" Did you mean {lower[close[0]]!r}?" if close else ""
+
+
+def strengths(value, name: str):
+    """Return numbers, arrays, and pytrees of them as floats and float arrays.
+
+    Raises
+    ------
+    TypeError
+        If something is not numeric.
+    ValueError
+        If a number is negative or not finite.
+    """
+    if isinstance(value, (list, tuple)):
+        value = _as_array(value, name)
+    if isinstance(value, dict) or not _is_leaf(value):
+        return jax.tree.map(lambda leaf: strengths(leaf, name), value, is_leaf=_is_array_like)
+    array = _as_array(value, name)
+    if not np.all(np.isfinite(array)) or np.any(array < 0):
+        raise ValueError(f"`{name}` must be finite and non-negative, but {value!r} was given.")
+    return float(array) if array.ndim == 0 else array
+
+
+def _is_array_like(value) -> bool:
+    return isinstance(value, (list, tuple)) or hasattr(value, "__array__")
+
+
+def _is_leaf(value) -> bool:
+    return jax.tree_util.all_leaves([value])
+
+
+def _as_array(value, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu":
+            raise TypeError
+        return array.astype(float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`{name}` must be a number, an array, or a dict of these that mirrors the coefficients, "
+            f"but {value!r} was given."
+        ) from error

@@ -166,7 +166,9 @@ def rescaled_intervals(model, y, mean, scale, used, stretch) -> Intervals:
     with np.errstate(divide="ignore", invalid="ignore"):
         hazard = -np.log(families.cdf(model, np.zeros_like(mean), mean, scale))
     used = used & np.isfinite(hazard)
-    part = np.cumsum(np.concatenate([[0], (np.diff(stretch) != 0) | ~used[1:]])) if len(y) else stretch
+    part = (
+        np.cumsum(np.concatenate([[0], (np.diff(stretch) != 0) | ~used[1:]])) if len(y) else stretch
+    )
     hazard = np.where(used, hazard, 0.0)
     passed = np.cumsum(hazard)
     first = np.searchsorted(part, part)

@@ -23,7 +23,6 @@ _TREND = (1, 2, 3, 4)
 _MOST_CELLS = 20_000_000
 
 
-
 #: What residuals do that alternate, or keep a distance.
 EVEN = "more even than chance"
 
@@ -54,7 +53,9 @@ class Series(NamedTuple):
             lengths = np.diff(np.append(new, len(some)))
             time["within trials"] = np.arange(len(some)) - np.repeat(new, lengths) * 1.0
         curves = {name: _scores.basis(at, one, _TREND) for name, at in time.items()}
-        return cls(order, _scores.standardised(X, one)[0], list(curves), np.stack([*curves.values()]))
+        return cls(
+            order, _scores.standardised(X, one)[0], list(curves), np.stack([*curves.values()])
+        )
 
     def tests(self, cells: Cells):
         """Yield the name of a check, and size, p-value and place of what was found."""

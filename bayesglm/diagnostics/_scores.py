@@ -191,7 +191,9 @@ def worst(found: Found) -> tuple[float, float, int]:
     known = np.isfinite(found.share)
     if not known.any():
         return np.nan, np.nan, 0
-    at = int(np.lexsort((-np.where(known, found.share, -1.0), np.where(known, found.p_value, 2.0)))[0])
+    at = int(
+        np.lexsort((-np.where(known, found.share, -1.0), np.where(known, found.p_value, 2.0)))[0]
+    )
     return float(found.share[at]), min(1.0, float(found.p_value[at]) * int(known.sum())), at
 
 
@@ -232,7 +234,10 @@ def designs(found: Responses) -> Iterator[tuple[Design, list[int]]]:
         curves = np.empty((n_features, len(_DEGREES), len(rows)))
         for k, column in enumerate(X.T):
             curves[k] = basis(column, weight)
-        yield Design(rows, *standardised(X, weight), curves), list(np.flatnonzero(which.ravel() == j))
+        yield (
+            Design(rows, *standardised(X, weight), curves),
+            list(np.flatnonzero(which.ravel() == j)),
+        )
 
 
 def of_features(fitted: Fitted, design: Design) -> Found:

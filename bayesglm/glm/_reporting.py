@@ -15,8 +15,8 @@ from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Replicates, Re
 from bayesglm.glm import _lanes, _results
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import weak_of
-from bayesglm.glm._problem import check_offset
 from bayesglm.glm._predictive import Predictive
+from bayesglm.glm._problem import check_offset
 
 _PACKAGES = ("bayesglm", "jax", "numpyro", "numpy", "arviz-base", "arviz-stats", "arviz-plots")
 # Cells of replicated data, their draws, and numbers in the matrices of the curvature that are worth the while.
@@ -116,7 +116,9 @@ class Reporting(Predictive):
                 found["curvature"] = self._curvature(problem, found["responses"].scale)
             found["settings"]["rows"] = int((rows.weight > 0).any(axis=1).sum())
             found["settings"]["rows left out"] = int((~(rows.weight > 0).any(axis=1)).sum())
-            found["settings"]["order of rows"] = order.words if order else "not said to be a time series"
+            found["settings"]["order of rows"] = (
+                order.words if order else "not said to be a time series"
+            )
             if order and order.trial is not None:
                 found["settings"]["trials"] = int(np.unique(order.trial).size)
         if self._posterior is not None:
