@@ -46,10 +46,10 @@ def drawn(estimator):
         "diverging": _rng.random(lead) < 0.1,
         "n_steps": _rng.integers(1, 8, lead),
     }
+    no = np.zeros(n_neurons, bool)
     draws = Sampled(
         _rng.normal(size=(*lead, columns, N_FEATURES)), _rng.normal(size=(*lead, columns)),
-        _rng.normal(size=(*lead, 2 - columns)), stats, _rng.random(n_neurons), np.zeros(n_neurons, bool), np.zeros(n_neurons, bool),
-        np.ones(n_neurons, bool), None, 0.5,
+        _rng.normal(size=(*lead, 2 - columns)), stats, _rng.random(n_neurons), no, no, ~no, None, 0.5,
     )  # fmt: skip
     names = {"feature": feature_labels(structure, widths)}
     if estimator._population:
@@ -192,9 +192,9 @@ def test_no_number_label_or_attribute_can_change_unseen(face, path):
             values = tree[group][name].values
             other = values.copy()
             # the smallest change that a number, a truth or a label can suffer
-            kind = values.dtype.kind
-            first = values.ravel()[0]
-            other.ravel()[0] = np.nextafter(first, np.inf) if kind == "f" else "x" if kind in "UO" else first ^ 1  # fmt: skip
+            first, kind = values.ravel()[0], values.dtype.kind
+            step = {"f": lambda v: np.nextafter(v, np.inf), "U": lambda v: v + "x"}
+            other.ravel()[0] = step.get(kind, lambda v: v ^ 1)(first)
             change(group, **{name: lambda array, other=other: (array.dims, other)})(tree)
             with pytest.raises(ValueError, match="checksum|other labels|another model"):
                 estimator.posterior_ = tree

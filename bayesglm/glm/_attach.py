@@ -181,7 +181,7 @@ def _check_settings(estimator, attrs) -> None:
 
 
 def _check_groups(estimator, tree) -> None:
-    """Refuse variables with other dimensions, lengths or types than `sample_posterior` makes, and draws of no number."""
+    """Refuse variables with other dimensions or types than `sample_posterior` makes, and draws that are not finite."""
     sizes, coef = tree["posterior"].sizes, tree["posterior"]["coef"].dims
     neuron = ("neuron",) * estimator._population
     per_draw = (*_DRAWS, *neuron)
