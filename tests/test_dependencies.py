@@ -22,7 +22,6 @@ NEVER_IMPORTED = {
     "jaxlib": "what JAX computes with",
     "arviz_base": "the data structures of arviz_stats and arviz_plots",
     "h5netcdf": "xarray imports it, for `posterior_.to_netcdf`",
-    "h5py": "h5netcdf reads and writes with it",
 }
 # What the benchmarks compare with: said by them, where it is missing.
 PEERS = {"bambi", "glum", "nemos", "skglm", "threadpoolctl"}

@@ -481,6 +481,7 @@ def test_draws_in_a_file_can_be_given_back_and_those_of_another_model_are_refuse
 ):
     path = tmp_path / "draws.nc"
     sampled.posterior_.to_netcdf(path)
+    assert all("checksum" in group.attrs for group in sampled.posterior_.children.values())
     same = clone(sampled).fit(TREE, COUNTS[:, 0])
     same.posterior_ = path
     assert tripped(same.report(TREE, COUNTS[:, 0])) == tripped(sampled.report(TREE, COUNTS[:, 0]))

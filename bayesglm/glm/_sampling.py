@@ -36,7 +36,8 @@ class Sampling(Fitting):
         """Draws of :meth:`sample_posterior` as an `xarray.DataTree` in the ArviZ schema; None without.
 
         Draws that were written to a file can be set, as a tree or by the name of the file, beside the fit that they
-        belong to; those of another model are refused with a ValueError.
+        belong to; those of another model, and those that are not what their checksum says, are refused with a
+        ValueError.
         """
         return self._posterior
 
@@ -127,6 +128,7 @@ class Sampling(Fitting):
                 raise
         fitted, tree, message = found
         tree["posterior"].attrs["sampling_time"] = time.perf_counter() - begin
+        _attach.seal(tree)
         self._keep(fitted)
         self._posterior = tree
         if message:
