@@ -88,7 +88,16 @@ def plain(label):
 
 
 def grade(
-    name: str, values, labels, *, p_value=None, caution=None, grades=None, most=2, where=None, note=""
+    name: str,
+    values,
+    labels,
+    *,
+    p_value=None,
+    caution=None,
+    grades=None,
+    most=2,
+    where=None,
+    note="",
 ) -> Check:
     """Grade the numbers of all neurons.
 

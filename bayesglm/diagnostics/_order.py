@@ -49,7 +49,9 @@ def order_of(time, trials, n_rows: int, series=()) -> Order | None:
         If a shape is wrong, times are not finite or twice the same, or trials are interrupted by others.
     """
     trial = None if trials is None else _labels(trials, n_rows)
-    indexed = next((each for each in series if hasattr(each, "time_support") and hasattr(each, "t")), None)
+    indexed = next(
+        (each for each in series if hasattr(each, "time_support") and hasattr(each, "t")), None
+    )
     if time is None and indexed is not None and len(indexed.t) == n_rows:
         epoch = np.searchsorted(np.asarray(indexed.time_support.start), indexed.t, side="right")
         trial = trial if trial is not None else (epoch if len(np.unique(epoch)) > 1 else None)

@@ -83,14 +83,23 @@ def _dispersion(facts: Facts, check: Check) -> str:
         )
         found.append(f"{family[0].upper()}{family[1:]}, or add missing features; {_ROBUST}.")
     if under:
-        family = "Lower the `scale` of NegativeBinomial, or use Poisson" if negative_binomial else ""
-        history = "add spike history, which makes spikes keep their distance" if facts.spikes else ""
+        family = (
+            "Lower the `scale` of NegativeBinomial, or use Poisson" if negative_binomial else ""
+        )
+        history = (
+            "add spike history, which makes spikes keep their distance" if facts.spikes else ""
+        )
         first = " or ".join(filter(None, (family, history)))
         found.append(f"{first[0].upper()}{first[1:]}; {_ROBUST}." if first else f"{_ROBUST}.")
     return " ".join(found)
 
 
-_LINKS = {"exp": "'softplus'", "softplus": "'exp'", "logistic": "'norm_cdf'", "norm_cdf": "'logistic'"}
+_LINKS = {
+    "exp": "'softplus'",
+    "softplus": "'exp'",
+    "logistic": "'norm_cdf'",
+    "norm_cdf": "'logistic'",
+}
 
 
 def _link(facts: Facts, check) -> str:
@@ -139,7 +148,11 @@ def _spread(facts: Facts, check) -> str:
 
 
 def _outliers(facts: Facts, check) -> str:
-    what = "events that should not be there" if facts.is_a(BernoulliObservations, *_COUNTS) else "wrong units, artefacts"
+    what = (
+        "events that should not be there"
+        if facts.is_a(BernoulliObservations, *_COUNTS)
+        else "wrong units, artefacts"
+    )
     return f"Look at the responses that are farthest out ({what}), and leave out (weight 0) what is in error."
 
 
@@ -203,7 +216,9 @@ def _more_draws(facts: Facts, check) -> str:
 
 
 def _influence(facts: Facts, check) -> str:
-    tails = ", use NegativeBinomial, whose tails are heavier" if facts.is_a(PoissonObservations) else ""
+    tails = (
+        ", use NegativeBinomial, whose tails are heavier" if facts.is_a(PoissonObservations) else ""
+    )
     return f"Look at these responses (outliers? wrong units?){tails}, or refit without them."
 
 

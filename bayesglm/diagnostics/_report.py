@@ -34,7 +34,9 @@ _SENTENCES = {
     "CAUTION": "Usable with care: read the checks below before drawing conclusions.",
     "DO NOT USE": "Do not draw conclusions before what failed below is mended.",
 }
-_MEANS_ONLY = "Coefficients and predictions are usable; standard errors, intervals and p-values are not."
+_MEANS_ONLY = (
+    "Coefficients and predictions are usable; standard errors, intervals and p-values are not."
+)
 _MARKS = {"ok": "ok", "caution": "CAUTION", "fail": "FAIL", "unknown": "-"}
 _WIDTH = 100
 
@@ -185,9 +187,7 @@ class DiagnosticsReport:
         if self._evidence.labels is None or self.verdict in ("OK", UNSEEN):
             return text
         counts = self.table["verdict"].value_counts()
-        each = ", ".join(
-            f"{counts[v]} {v}" for v in (*reversed(VERDICTS), UNSEEN) if v in counts
-        )
+        each = ", ".join(f"{counts[v]} {v}" for v in (*reversed(VERDICTS), UNSEEN) if v in counts)
         return f"{text} Of {self._evidence.n_neurons} neurons: {each}."
 
     def __str__(self):

@@ -1,7 +1,7 @@
 """How often a report is not OK: for healthy models, and for models with a known fault.
 
-``python -m tests.studies.report_power [--quick] [--sets N] [--only TEXT]`` prints the table of docs/report.md. Each line is
-a kind of data and a model, fitted to many data sets; a model is one neuron, and its verdict that of a report on it alone.
+``python -m tests.studies.report_power [--quick] [--sets N] [--only TEXT]`` prints the tables of docs/report.md. Each
+line is a kind of data and a model, fitted to many data sets; a model is one neuron, with a report of its own.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def aggregated(rng, n):
 def table_of_counts(rng, n):
     """Draw Poisson counts of few cells, each with the weight of how often it occurs."""
     cell = rng.integers(2, size=(n, 3)) * 1.0
-    rows, times = np.unique(np.column_stack([cell, counts(rng, cell @ COEF)]), axis=0, return_counts=True)
+    rows, times = np.unique(
+        np.column_stack([cell, counts(rng, cell @ COEF)]), axis=0, return_counts=True
+    )
     return rows[:, :3], rows[:, 3], {"sample_weight": times * 1.0}
 
 
@@ -194,7 +196,8 @@ HEALTHY = [
     Case("Poisson, many", glm(), healthy("Poisson", level=4.0), 1500),
     Case("Poisson, trials", glm(), healthy("Poisson", smooth), 1500, {"rows of a trial": 30}),
     Case("Gaussian, short trials", glm("Gaussian"), healthy("Gaussian"), 600, {"rows of a trial": 4}),
-    Case("Bernoulli, rare, trials", glm("Bernoulli"), healthy("Bernoulli", smooth, -2.5), 3000, {"rows of a trial": 50}),
+    Case("Bernoulli, rare, trials", glm("Bernoulli"), healthy("Bernoulli", smooth, -2.5), 3000,
+         {"rows of a trial": 50}),
     Case("Poisson, units and correlation", glm(), in_other_units(healthy("Poisson", badly_scaled)), 1500),
     Case("Gaussian, units and correlation", glm("Gaussian"), in_other_units(healthy("Gaussian", badly_scaled)), 150),
     Case("Poisson, Ridge", glm(**RIDGE), healthy("Poisson"), 150),
@@ -252,7 +255,9 @@ def gaussian(rng, eta):
 
 def through(function, draw=None):
     """Return responses with the mean that another inverse link gives, at a wider range of predictors."""
-    return lambda rng, eta, x: (draw or (lambda rng, mean: rng.poisson(mean).astype(float)))(rng, function(eta))
+    return lambda rng, eta, x: (draw or (lambda rng, mean: rng.poisson(mean).astype(float)))(
+        rng, function(eta)
+    )
 
 
 def cloglog(eta):
@@ -370,43 +375,99 @@ def fault_cases():
     both = (150, 1500)
     few = "150 rows say too little"
     unseen = "a covariate that is new in each row and that nobody has seen leaves zeros and ones as they are"
-    yield from each("overdispersion (variance x 1.5 on average)", glm(), fault(overdispersed, level=0.3), both)
-    yield from each("underdispersion (binomial of 10)", glm(), fault(underdispersed, level=1.2), both, reason=few)
+    yield from each(
+        "overdispersion (variance x 1.5 on average)", glm(), fault(overdispersed, level=0.3), both
+    )
+    yield from each(
+        "underdispersion (binomial of 10)",
+        glm(),
+        fault(underdispersed, level=1.2),
+        both,
+        reason=few,
+    )
     yield from each("zero inflation (a quarter)", glm(), fault(zero_inflated, level=0.7), both)
     yield from each("quadratic term, Poisson", glm(), fault(quadratic(counts, 0.25)), both)
-    yield from each("quadratic term, Bernoulli", glm("Bernoulli"), fault(quadratic(logistic, 0.5)), both, reason=few)
-    yield from each("quadratic term, Gaussian", glm("Gaussian"), fault(quadratic(gaussian, 0.3)), both)
+    yield from each(
+        "quadratic term, Bernoulli",
+        glm("Bernoulli"),
+        fault(quadratic(logistic, 0.5)),
+        both,
+        reason=few,
+    )
+    yield from each(
+        "quadratic term, Gaussian", glm("Gaussian"), fault(quadratic(gaussian, 0.3)), both
+    )
     yield from each("product of features, Poisson", glm(), fault(product(counts, 0.3)), both)
-    yield from each("product of features, Bernoulli", glm("Bernoulli"), fault(product(logistic, 0.6)), both, reason=few)
-    yield from each("product of features, Gaussian", glm("Gaussian"), fault(product(gaussian, 0.4)), both)
-    yield from each("cloglog in place of logistic", glm("Bernoulli"), fault(through(cloglog, ones)), both, reason=few)
+    yield from each(
+        "product of features, Bernoulli",
+        glm("Bernoulli"),
+        fault(product(logistic, 0.6)),
+        both,
+        reason=few,
+    )
+    yield from each(
+        "product of features, Gaussian", glm("Gaussian"), fault(product(gaussian, 0.4)), both
+    )
+    yield from each(
+        "cloglog in place of logistic",
+        glm("Bernoulli"),
+        fault(through(cloglog, ones)),
+        both,
+        reason=few,
+    )
     yield from each("softplus in place of exp", glm(), fault(through(softplus)), both)
     yield from each("square in place of exp", glm(), fault(through(square)), both)
-    yield from each("heavy tails (t with 3 degrees)", glm("Gaussian"), fault(heavy_tails), both, reason=few)
+    yield from each(
+        "heavy tails (t with 3 degrees)", glm("Gaussian"), fault(heavy_tails), both, reason=few
+    )
     yield from each("spread grows with a feature", glm("Gaussian"), fault(spread), both)
     yield from each("outliers (1 %, 8 sd)", glm("Gaussian"), fault(outliers), both)
     yield from each("drift, Gaussian", glm("Gaussian"), fault(drifting(gaussian, 0.6)), both, TIME)
     yield from each("drift, Poisson", glm(), fault(drifting(counts, 0.6)), both, TIME)
-    yield from each("drift, Bernoulli", glm("Bernoulli"), fault(drifting(logistic, 1.0)), both, TIME, few)
+    yield from each(
+        "drift, Bernoulli", glm("Bernoulli"), fault(drifting(logistic, 1.0)), both, TIME, few
+    )
     yield from each("AR(1) of 0.9", glm("Gaussian"), fault(autoregressive(0.9)), (150, 1000), TIME)
     yield from each("AR(1) of 0.3", glm("Gaussian"), fault(autoregressive(0.3)), both, TIME, few)
     yield from each("AR(1) of 0.9, order not told", glm("Gaussian"), fault(autoregressive(0.9)), (1000,),
                     reason="only the order of rows shows it: pass `time=True`")  # fmt: skip
-    yield from each("rows copied 5 times", glm("Gaussian"), copied(healthy("Gaussian"), 5), (150, 1500))
-    yield from each("rows copied 5 times, counts", glm(), copied(healthy("Poisson"), 5), (150, 1500))
+    yield from each(
+        "rows copied 5 times", glm("Gaussian"), copied(healthy("Gaussian"), 5), (150, 1500)
+    )
+    yield from each(
+        "rows copied 5 times, counts", glm(), copied(healthy("Poisson"), 5), (150, 1500)
+    )
     yield from each("trials differ (sd 0.5)", glm("Gaussian"), fault(of_trials(gaussian, 30, 0.5)), both,
                     {"rows of a trial": 30}, few)  # fmt: skip
-    yield from each("slow covariate missing, Poisson", glm(), fault(with_hidden(counts)), both, TIME)
+    yield from each(
+        "slow covariate missing, Poisson", glm(), fault(with_hidden(counts)), both, TIME
+    )
     yield from each("slow covariate missing, Bernoulli", glm("Bernoulli"), fault(with_hidden(logistic, strength=1.5)),
                     both, TIME, few)  # fmt: skip
-    yield from each("covariate missing, new in each row, Poisson", glm(), fault(with_hidden(counts, rows=0)), both)
+    yield from each(
+        "covariate missing, new in each row, Poisson",
+        glm(),
+        fault(with_hidden(counts, rows=0)),
+        both,
+    )
     yield from each("covariate missing, new in each row, Bernoulli", glm("Bernoulli"),
                     fault(with_hidden(logistic, rows=0, strength=1.5)), (1500,), reason=unseen)  # fmt: skip
     long, bernoulli = (1500, 10_000), glm("Bernoulli", "exp")
     short = "about 150 spikes say too little"
-    yield from each("refractory for 2 of 10 rows between spikes", bernoulli, fault(refractory(2)), long, TIME, short)
-    yield from each("refractory for 8 of 10 rows between spikes", bernoulli, fault(refractory(8)), long, TIME)
-    yield from each("relative refractory, time constant 10 rows", bernoulli, fault(relative(10.0)), long, TIME)
+    yield from each(
+        "refractory for 2 of 10 rows between spikes",
+        bernoulli,
+        fault(refractory(2)),
+        long,
+        TIME,
+        short,
+    )
+    yield from each(
+        "refractory for 8 of 10 rows between spikes", bernoulli, fault(refractory(8)), long, TIME
+    )
+    yield from each(
+        "relative refractory, time constant 10 rows", bernoulli, fault(relative(10.0)), long, TIME
+    )
     yield from each("bursts", bernoulli, fault(spikes(bursting)), long, TIME)
     yield from each("rhythm of 12 rows", bernoulli, fault(spikes(rhythmic)), long, TIME, short)
     yield from each("collinear features", glm(), collinear, both)
@@ -447,15 +508,21 @@ def main(arguments=None) -> dict[str, tuple[int, int]]:
     """Print the tables; return the number of data sets that are not OK, and of all, of healthy and of sick models."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SETS} data sets of each kind")
-    parser.add_argument("--sets", type=int, default=None, help=f"data sets of each kind, {SETS} by default")
+    parser.add_argument(
+        "--sets", type=int, default=None, help=f"data sets of each kind, {SETS} by default"
+    )
     parser.add_argument("--part", choices=("healthy", "fault"), help="one of the two tables")
     parser.add_argument("--only", default="", help="cases whose names contain this text")
     options = parser.parse_args(arguments)
     sets = options.sets or (QUICK_SETS if options.quick else SETS)
     totals = {}
     for title, cases in (("healthy", HEALTHY), ("fault", list(fault_cases()))):
-        cases = [case for case in cases if options.only in case.name and options.part in (None, title)]
-        print(f"\n| {title} | rows | not OK, % | by which checks, % | reason |\n|---|---|---|---|---|")
+        cases = [
+            case for case in cases if options.only in case.name and options.part in (None, title)
+        ]
+        print(
+            f"\n| {title} | rows | not OK, % | by which checks, % | reason |\n|---|---|---|---|---|"
+        )
         total = 0
         for case in cases:
             bad, seen = run(case, sets)
