@@ -1,7 +1,7 @@
 """How far responses are from the means of a model: what the checks of a fit are made of.
 
-Arrays are (samples, neurons) or (samples,). A weight of w counts as w independent rows, and need not be whole: sums over
-rows and their variances are linear in it. Rows with weight zero do not count.
+Arrays are (samples, neurons) or (samples,). A weight of w counts as w independent rows, and need not be whole: sums
+over rows and their variances are linear in it. Rows with weight zero do not count.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def transforms(model, y, mean, scale, weight) -> Intervals:
 def from_uniform(found: Intervals) -> Deviation:
     """Return the Kolmogorov-Smirnov distance of values (n,) from the uniform distribution.
 
-    The p-value is the smaller one, corrected, of Kolmogorov and Smirnov and of the smooth test, which is better at tails.
-    It is too large rather than too small: for counts, and where parameters were estimated.
+    The p-value is the smaller one, corrected, of Kolmogorov and Smirnov and of the smooth test, which is better at
+    tails. It is too large rather than too small: for counts, and where parameters were estimated.
 
     References
     ----------
@@ -277,6 +277,27 @@ def calibration_bins(model, y, mean, scale, weight, n_bins: int = _BINS, along=N
     total = np.maximum(total, add(weight * np.square(y - mean))[full])
     means = (add(weight * a)[full] / count for a in (mean, y))
     return Bins(*means, np.sqrt(total) / count, excess, count)
+
+
+class Curve(NamedTuple):
+    """Mean residuals in bins along something; arrays (bins,)."""
+
+    at: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+
+
+def curve(error, along, weight, n_bins: int = _BINS) -> Curve:
+    """Return means of Pearson residuals (n,) in bins along a feature or time (n,), with their standard errors."""
+    some = weight > 0
+    error, along, weight = error[some], along[some], weight[some]
+    where = np.minimum(ranks(along, weight) * n_bins, n_bins - 1).astype(int)
+    add = lambda values: np.bincount(where, weight * values, n_bins)  # noqa: E731
+    total = add(np.ones(len(error)))
+    full = total > 0
+    total, squares = total[full], add(np.square(error))[full]
+    spread = np.sqrt(np.maximum(total, squares)) / total
+    return Curve(add(along)[full] / total, add(error)[full] / total, spread)
 
 
 def miscalibration(bins: Bins) -> Deviation:

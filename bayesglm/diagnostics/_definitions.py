@@ -107,15 +107,16 @@ _ALL = (
     Definition(
         "outliers", "Outliers",
         "normal score of the response that is farthest out, where one so far out is more than chance", 3.0, None,
-        "Some response has next to no probability under the model: an error of measurement, another kind of event, or a "
-        "family with tails that are too light.",
+        "Some response has next to no probability under the model: an error of measurement, another kind of event, or "
+        "a family with tails that are too light.",
         "Dunn, Smyth (1996), doi:10.1080/10618600.1996.10474708", tested=True, stage="data",
     ),
     Definition(
         "linearity", "Straight lines in the features",
         "largest share, missed by the model, of what a smooth curve of one feature could explain beside what the model "
         "does (score test)",
-        0.01, 0.25, "The response does not follow a feature along the inverse link: coefficients are averages of slopes.",
+        0.01, 0.25,
+        "The response does not follow a feature along the inverse link: coefficients are averages of slopes.",
         "Rao (1948), doi:10.1017/S0305004100023987", tested=True, stage="data",
     ),
     Definition(
@@ -127,8 +128,8 @@ _ALL = (
     ),
     Definition(
         "link", "Inverse link",
-        "share, missed by the model, of what square and cube of the linear predictor could explain beside what the model "
-        "does (score test)",
+        "share, missed by the model, of what square and cube of the linear predictor could explain beside what the "
+        "model does (score test)",
         0.01, 0.25, "The mean does not follow the linear predictor along this inverse link.",
         "Pregibon (1980), doi:10.2307/2346405", tested=True, stage="data",
     ),
@@ -223,7 +224,8 @@ _ALL = (
     Definition(
         "laplace", "Normal approximation",
         "Pareto k of the importance ratios; the limit for caution is lower for few draws", 0.7, 1.0,
-        "The posterior is not close to normal, and resampling could not mend it.", "Vehtari et al. (2024), arXiv:1507.02646", stage="draws",
+        "The posterior is not close to normal, and resampling could not mend it.",
+        "Vehtari et al. (2024), arXiv:1507.02646", stage="draws",
     ),
     Definition(
         "pareto_k", "Influential responses",

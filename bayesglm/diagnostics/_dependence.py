@@ -75,8 +75,8 @@ def _some(n_rows: int, most: int) -> np.ndarray:
 def serial(fitted: Fitted, order: Order) -> tuple[float, float, str]:
     """Return how the residuals of rows that follow each other depend: size, p-value, and what they do.
 
-    The size is the largest variance of the coefficient of a feature that oscillates with any period, relative to that of
-    independent rows. Where rows are only more even than chance, it is the inverse of the smallest one. The p-value is
+    The size is the largest variance of the coefficient of a feature that oscillates with any period, relative to that
+    of independent rows. Where rows are only more even than chance, it is the inverse of the smallest. The p-value is
     the smaller one, corrected, of a portmanteau test of all lags and of a score test of groups of lags, which is
     adjusted for the estimated coefficients.
 
@@ -92,25 +92,36 @@ def serial(fitted: Fitted, order: Order) -> tuple[float, float, str]:
     """
     cells = fitted.cells
     used = (cells.weight > 0) * 1.0  # a row of a time series is one row
-    error = cells.error * used
-    longest = int(np.bincount(np.unique(order.stretch, return_inverse=True)[1].ravel()).max())
-    n_lags = min(_LAGS, longest // _ROWS_PER_LAG, int(used.sum()) // _ROWS_PER_LAG)
-    if n_lags < 1 or not error.any():
+    products, error = correlations(cells, order)
+    n_lags = len(products)
+    if not n_lags:
         return np.nan, np.nan, ""
-    products, variance, pairs = np.zeros((3, n_lags))
-    for lag in range(1, n_lags + 1):
-        same = order.stretch[lag:] == order.stretch[:-lag]
-        product = error[lag:] * error[:-lag] * same
-        products[lag - 1] = product.sum()
-        pairs[lag - 1] = np.sum(used[lag:] * used[:-lag] * same)
-        variance[lag - 1] = max(np.square(product).sum(), pairs[lag - 1], 1.0)
-    portmanteau = stats.chi2.sf(np.sum(np.square(products) / variance), n_lags)
-    lagged = _lagged(error, order, n_lags)
+    portmanteau = stats.chi2.sf(np.sum(np.square(products / error)), n_lags)
+    lagged = _lagged(cells.error * used, order, n_lags)
     found = _scores.test(fitted._replace(cells=cells._replace(weight=used)), lagged[None])
     p_value = min(1.0, 2.0 * min(portmanteau, float(found.p_value[0])))
-    mean_square = np.square(error).sum() / used.sum()
-    size, words = _spectrum(products / np.maximum(pairs, 1.0) / mean_square)
+    size, words = _spectrum(products)
     return size, p_value, words
+
+
+def correlations(cells: Cells, order: Order) -> tuple[np.ndarray, np.ndarray]:
+    """Return the correlations of residuals at lags from one on, and their standard errors for independent rows."""
+    used = cells.weight > 0
+    error = np.where(used, cells.error, 0.0)
+    longest = int(np.bincount(order.stretch).max())
+    n_lags = min(_LAGS, longest // _ROWS_PER_LAG, int(used.sum()) // _ROWS_PER_LAG)
+    mean_square = np.square(error).sum() / max(used.sum(), 1)
+    found, spread = np.zeros(n_lags), np.ones(n_lags)
+    if not mean_square > 0:
+        return found[:0], spread[:0]
+    for lag in range(1, n_lags + 1):
+        same = (order.stretch[lag:] == order.stretch[:-lag]) & used[lag:] & used[:-lag]
+        product = np.where(same, error[lag:] * error[:-lag], 0.0)
+        # as large as the products are, or as the family says: rare events seldom coincide
+        total = max(np.square(product).sum(), same.sum(), 1.0)
+        found[lag - 1] = product.sum() / max(same.sum(), 1) / mean_square
+        spread[lag - 1] = np.sqrt(total) / max(same.sum(), 1) / mean_square
+    return found, spread
 
 
 def _lagged(error, order: Order, n_lags: int) -> np.ndarray:
@@ -146,8 +157,8 @@ def _spectrum(correlation) -> tuple[float, str]:
 def within_groups(cells: Cells, group) -> tuple[float, float, str]:
     """Return how the residuals of rows of one group depend: size, p-value, and what follows.
 
-    The size is the mean correlation of two residuals of a group. The p-value is that of one above zero, from the variance
-    that sums over groups have for independent rows.
+    The size is the mean correlation of two residuals of a group. The p-value is that of one above zero, from the
+    variance that sums over groups have for independent rows.
 
     Parameters
     ----------

@@ -15,13 +15,13 @@ import numpy as np
 from matplotlib.rcsetup import cycler
 
 from bayesglm import _residuals, plotting
-from bayesglm.diagnostics import _draws, _fit
+from bayesglm.diagnostics import _dependence, _draws, _fit, _scores
 from bayesglm.posterior import families
 
 # Matplotlib leaves plain black out of SVG files, where it would stay black on dark pages.
 _INK = "#010203"
 _SIZE = (5.2, 3.1)
-_MOST_PARAMETERS, _TRACES, _MOST_POINTS = 30, 3, 1500
+_MOST_PARAMETERS, _TRACES, _MOST_POINTS, _LONGEST = 30, 3, 1500, 32
 _STYLE = {
     "svg.fonttype": "none", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK,
     "xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
@@ -53,6 +53,7 @@ def pictures(report) -> Iterator[Picture]:
         for title, caption, draw in (
             *_of_population(report),
             *_of_fit(report, k),
+            *_of_residuals(report, k),
             *_of_draws(evidence, k),
         ):
             figure = Figure(figsize=_SIZE)
@@ -115,20 +116,50 @@ def _of_fit(report, k: int):
                    lambda figure: plotting.bins(bins, figure.subplots()))  # fmt: skip
     if found.classes or not families.is_known(found.model):
         return
-    uniform = _fit.uniforms(found)
-    if "residuals" in report.checks:
-        values = _fit.residuals(found, k, uniform)
-        yield (f"Quantile residuals{_name(evidence, k)}", _ECDF,
-               lambda figure: plotting.ecdf_difference(values, ax=figure.subplots()))  # fmt: skip
-    if (
-        "time_rescaling" in report.checks
-        and _residuals.is_spike_train(found.model, found.y, found.weight)[k]
-    ):
-        spikes = _fit.intervals(found, k, uniform)
+    if evidence.tree is None and "residuals" in report.checks:
+        values = _fit.transforms(found, k)
+        yield (f"Residuals{_name(evidence, k)}", _ECDF,
+               lambda figure: plotting.difference(values, figure.subplots()))  # fmt: skip
+    spikes = _residuals.is_spike_train(found.model, found.y, found.weight)
+    if "time_rescaling" in report.checks and spikes[k]:
+        intervals = _fit.rescaled(found, k)
         yield (f"Time rescaling{_name(evidence, k)}",
                "Distribution of the intervals between spikes in rescaled time; within the band (99 %) the rate "
                "explains when spikes come.",
-               lambda figure: plotting.ks(spikes, figure.subplots()))  # fmt: skip
+               lambda figure: plotting.ks(intervals, figure.subplots()))  # fmt: skip
+
+
+def _of_residuals(report, k: int):
+    """Return mean residuals along the feature with the strongest curve and along time, and their correlations."""
+    evidence, found = report._evidence, report._evidence.responses
+    if found is None or not evidence.finite[k] or "linearity" not in report.checks:
+        return
+    c, feature = _scores.most_curved(found, k)
+    cells, name = _scores.cells(found, k, c), _name(evidence, k)
+    name += f", class {c}" if found.classes else ""
+    curve = _residuals.curve(cells.error, np.asarray(found.matrix[:, feature], float), cells.weight)
+    caption = "Means of the residuals in bins, with two standard errors. Around zero, the model misses nothing there."
+    label = _short(found.names[feature])
+    yield (f"Residuals along {label}{name}",
+           f"{caption} Of all features, this is the one with the strongest curve.",
+           lambda figure: plotting.along(curve, label, figure.subplots()))  # fmt: skip
+    if found.order is None:
+        return
+    ordered = cells.at(found.order.rows)
+    drift = _residuals.curve(ordered.error, np.arange(len(ordered.error)) * 1.0, ordered.weight, 20)
+    yield (f"Residuals over time{name}", caption,
+           lambda figure: plotting.along(drift, "row, in order of time", figure.subplots()))  # fmt: skip
+    values, error = _dependence.correlations(ordered, found.order)
+    if len(values):
+        yield (f"Dependence in time{name}",
+               "Correlations of the residuals of rows so many rows apart; shaded: two standard errors if rows do not "
+               "depend on each other.",
+               lambda figure: plotting.correlations(values, error, figure.subplots()))  # fmt: skip
+
+
+def _short(name: str) -> str:
+    """Return a label that fits into a picture."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}\u2026"
 
 
 _ECDF = (
@@ -163,12 +194,12 @@ def _of_draws(evidence, k: int):
                lambda f: _arviz("plot_energy", tree))  # fmt: skip
     loo = evidence.loo
     if loo is not None:
-        if loo.cells.pit is not None:
-            pit = loo.cells.pit[loo.used[:, k], k]
+        if loo.transforms is not None:
+            values = loo.transforms[k]
             yield (
                 f"LOO-PIT{_name(evidence, k)}",
                 _ECDF,
-                lambda f: plotting.ecdf_difference(pit, ax=f.subplots()),
+                lambda f: plotting.difference(values, f.subplots()),
             )
         yield (f"Pareto k{_name(evidence, k)}",
                f"Of each response; above {loo.good_k:.2f} leave-one-out is not to be trusted.",
@@ -225,7 +256,7 @@ def _trace(tree, ess, names):
 
 def _pareto(loo, k: int, figure) -> None:
     ax = figure.subplots()
-    values = loo.cells.k[loo.used[:, k], k]
+    values = loo.cells.k[loo.cells.weight[:, k] > 0, k]
     shown = np.unique(np.concatenate([
         np.argsort(-values)[:_MOST_POINTS // 2],
         np.linspace(0, len(values) - 1, _MOST_POINTS // 2).astype(int),

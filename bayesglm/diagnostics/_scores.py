@@ -29,7 +29,7 @@ _LEAST_LEFT = 1e-6
 _LEAST_EIGENVALUE = 1e-12
 # Features whose products are looked at, and multiplications that all score tests of a report may take.
 _PAIRED, _WORK = 10, 2e10
-_LEAST_ROWS = 2000
+_LEAST_ROWS, _PICTURED = 2000, 20_000
 _DEGREES = (2, 3, 4)
 
 
@@ -230,14 +230,31 @@ def designs(found: Responses) -> Iterator[tuple[Design, list[int]]]:
         rows = np.flatnonzero(weights[:, j] > 0)
         if len(rows) > most:
             rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-        X, weight = np.asarray(found.matrix[rows], float), weights[rows, j]
-        curves = np.empty((n_features, len(_DEGREES), len(rows)))
-        for k, column in enumerate(X.T):
-            curves[k] = basis(column, weight)
         yield (
-            Design(rows, *standardised(X, weight), curves),
+            _design(found.matrix, rows, weights[rows, j]),
             list(np.flatnonzero(which.ravel() == j)),
         )
+
+
+def _design(matrix, rows, weight) -> Design:
+    X = np.asarray(matrix[rows], float)
+    curves = np.empty((X.shape[1], len(_DEGREES), len(rows)))
+    for k, column in enumerate(X.T):
+        curves[k] = basis(column, weight)
+    return Design(rows, *standardised(X, weight), curves)
+
+
+def most_curved(found: Responses, k: int) -> tuple[int, int]:
+    """Return the class (0 for a response), and the feature along which its residuals are curved most."""
+    rows = np.flatnonzero(found.weight[:, k] > 0)
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _PICTURED)).astype(int)]
+    design = _design(found.matrix, rows, found.weight[rows, k])
+    each = [
+        (*worst(of_features(design.fitted(cells(found, k, c)), design))[1:], c)
+        for c in range(columns(found))
+    ]
+    p_value, feature, c = min(each, key=lambda value: np.nan_to_num(value[0], nan=2.0))
+    return c, feature
 
 
 def of_features(fitted: Fitted, design: Design) -> Found:
@@ -271,7 +288,8 @@ def of_spread(fitted: Fitted, design: Design) -> Found:
     Returns
     -------
     : Found
-        In place of the share, the change of the variance with a standard deviation of the feature, relative to its mean.
+        In place of the share, the change of the variance with a standard deviation of the feature, relative to its
+        mean.
 
     References
     ----------

@@ -49,11 +49,12 @@ class Reporting(Predictive):
         loo : bool
             Whether to make the checks that need leave-one-out: for long data and many draws they take most of the time.
         time : True or array (samples,), optional
-            True: rows are in order of time, equally spaced. An array: their times, by which they are sorted; a step of more
-            than 1.5 times the median one is a gap. The time index of pynapple objects counts unless ``time=False``.
+            True: rows are in order of time, equally spaced. An array: their times, by which they are sorted; a step of
+            more than 1.5 times the median one is a gap. False: not in order, whatever the time index of a pynapple
+            object says, which counts by default.
         trials : array (samples,), optional
-            Label of the trial of each row, which may be of any kind; without `time`, rows are in order of time. No check
-            reads on across the end of a trial. By default the epochs of a pynapple time support, where these are several.
+            Label of the trial of each row, of any kind; without `time`, rows are in order of time. No check reads on
+            across the end of a trial. By default the epochs of a pynapple time support, where these are several.
 
         Returns
         -------
@@ -327,8 +328,10 @@ def _transforms(cells, uniform, model) -> list[_residuals.Intervals]:
     width = np.exp(cells.elpd) if posterior.families.is_discrete(model) else 0.0 * uniform
     lower = np.clip(cells.pit - uniform * width, 0.0, 1.0)
     upper = np.clip(lower + width, 0.0, 1.0)
-    columns = range(lower.shape[1])
-    return [_residuals.Intervals(lower[:, k], upper[:, k], cells.weight[:, k]) for k in columns]
+    weight = np.where(np.isfinite(upper), cells.weight, 0.0)
+    return [
+        _residuals.Intervals(*columns) for columns in zip(lower.T, upper.T, weight.T, strict=True)
+    ]
 
 
 def _of_state(state, name: str, n_neurons: int):

@@ -1,7 +1,7 @@
 """How often a report is not OK: for healthy models, and for models with a known fault.
 
-``python -m tests.studies.report_power [--quick] [--sets N] [--only TEXT]`` prints the table of docs/report.md. Each line is
-a kind of data and a model, fitted to many data sets; a model is one neuron, and its verdict that of a report on it alone.
+``python -m tests.studies.report_power [--quick] [--sets N] [--only TEXT]`` prints the tables of docs/report.md. Each
+line is a kind of data and a model, fitted to many data sets; a model is one neuron, with a report of its own.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ HEALTHY = [
     Case("Poisson, many", glm(), healthy("Poisson", level=4.0), 1500),
     Case("Poisson, trials", glm(), healthy("Poisson", smooth), 1500, {"rows of a trial": 30}),
     Case("Gaussian, short trials", glm("Gaussian"), healthy("Gaussian"), 600, {"rows of a trial": 4}),
-    Case("Bernoulli, rare, trials", glm("Bernoulli"), healthy("Bernoulli", smooth, -2.5), 3000, {"rows of a trial": 50}),
+    Case("Bernoulli, rare, trials", glm("Bernoulli"), healthy("Bernoulli", smooth, -2.5), 3000,
+         {"rows of a trial": 50}),
     Case("Poisson, units and correlation", glm(), in_other_units(healthy("Poisson", badly_scaled)), 1500),
     Case("Gaussian, units and correlation", glm("Gaussian"), in_other_units(healthy("Gaussian", badly_scaled)), 150),
     Case("Poisson, Ridge", glm(**RIDGE), healthy("Poisson"), 150),
