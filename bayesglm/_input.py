@@ -189,6 +189,12 @@ class Names(NamedTuple):
     features: tuple[tuple[str, ...] | None, ...] | None = None
     neurons: tuple | None = None
 
+    def of_neurons(self, n_neurons: int | None) -> list | None:
+        """Return a label for each neuron; None for a model of one response."""
+        if n_neurons is None:
+            return None
+        return list(range(n_neurons) if self.neurons is None else self.neurons)
+
 
 def neuron_names(y) -> tuple | None:
     """Return the labels of the columns of a data frame (or a pynapple frame) of responses; None if just numbered.

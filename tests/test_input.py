@@ -276,6 +276,12 @@ def test_the_numbers_of_units_are_the_names_of_neurons():
     assert list(model.report().table.index.sort_values()) == [7, 9, 12]
 
 
+def test_warnings_name_neurons():
+    silent = np.column_stack([COUNTS[:, 0], np.zeros(N), COUNTS[:, 2]])
+    with pytest.warns(RuntimeWarning, match="Neurons unit 3: could not be fitted"):
+        nmo.glm.PopulationGLM().fit(X, named(silent))
+
+
 # -- rows left out ----------------------------------------------------------------------------------
 
 

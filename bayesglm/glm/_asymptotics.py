@@ -86,13 +86,17 @@ def standard_errors(estimator, problem, sandwich) -> Errors:
     finite = np.isfinite(theta.reshape(found.variance.shape)).all(axis=1)
     fine = finite & (dof > 0) & np.repeat(least > 0, family.responses)
     if sandwich is not None:
-        _warn(sandwich, fine & ~np.isfinite(found.variance).all(axis=1), estimator._population)
+        _warn(
+            sandwich,
+            fine & ~np.isfinite(found.variance).all(axis=1),
+            estimator._labels().get("neuron"),
+        )
     return _by_parameter(problem, found, np.isnan(coef), np.isnan(intercept))
 
 
-def _warn(sandwich, bad, population: bool) -> None:
+def _warn(sandwich, bad, labels) -> None:
     if bad.any():
-        name = f"Neurons {listed(np.flatnonzero(bad))}" if population else "The model"
+        name = "The model" if labels is None else f"Neurons {listed(np.flatnonzero(bad), labels)}"
         warnings.warn(f"{name}: {_robust.undefined(sandwich)}", RuntimeWarning, stacklevel=4)
 
 

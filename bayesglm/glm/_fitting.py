@@ -188,7 +188,9 @@ class Fitting(Parameters):
         solver = self._make_solver(problem.select(np.flatnonzero(usable)))
         start = (problem.by_neuron(*initial), given and problem.by_neuron(*given))
         outcome = _solve.solve(problem, usable, *start, solver, bar)
-        _solve.warn(outcome, self._population, solver)
+        _solve.warn(
+            outcome, names.of_neurons(problem.n_neurons if self._population else None), solver
+        )
         coef, intercept = problem.params(outcome.theta)
         design = rows.design
         dof = _results.residual_dof(self.regularizer, problem, coef)

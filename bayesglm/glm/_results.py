@@ -198,7 +198,7 @@ def labels(structure, widths, names: Names, n_neurons: int | None, classes) -> d
     """Return the labels of features, of neurons (unless None) and of classes (unless None)."""
     found = {"feature": _design.feature_labels(structure, widths, names.features)}
     if n_neurons is not None:
-        found["neuron"] = list(range(n_neurons) if names.neurons is None else names.neurons)
+        found["neuron"] = names.of_neurons(n_neurons)
     if classes is not None:
         found["class"] = list(classes)
     return found

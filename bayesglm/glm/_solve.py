@@ -327,8 +327,8 @@ def _least_curvature(shape, hessian) -> float:
     return float(np.linalg.eigvalsh(whiten.T @ np.nan_to_num(hessian) @ whiten).min())
 
 
-def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
-    """Warn once, naming the neurons whose estimates are not to be trusted."""
+def warn(outcome: Outcome, labels, solver: solvers.Solver) -> None:
+    """Warn once, naming the neurons whose estimates are not to be trusted; labels are None for a single model."""
     usable, finite = outcome.usable, outcome.finite
     separated, absent = outcome.separated, outcome.absent
     steps = (
@@ -361,7 +361,7 @@ def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
         ),
     )
     messages = [
-        f"{f'Neurons {listed(np.flatnonzero(which))}' if population else 'The model'}: {text}"
+        f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"
         for which, text in cases
         if which.any()
     ]
@@ -369,7 +369,7 @@ def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
         warnings.warn(" ".join(messages), RuntimeWarning, stacklevel=4)
 
 
-def listed(neurons, most: int = 10) -> str:
-    """Return indices of neurons as text, the first few of many."""
-    names = ", ".join(str(int(k)) for k in neurons[:most])
+def listed(neurons, labels=None, most: int = 10) -> str:
+    """Return neurons, given by their indices, as text: their labels, the first few of many."""
+    names = ", ".join(str(int(k) if labels is None else labels[k]) for k in neurons[:most])
     return names + (f", ... ({len(neurons)} in all)" if len(neurons) > most else "")
