@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import links
+from bayesglm._component import Component
 from bayesglm._input import did_you_mean
 from bayesglm._likelihood import loss_of
 from bayesglm.distributions import (
@@ -40,7 +41,7 @@ __all__ = [
 SCORE_TYPES = ("log-likelihood", "pseudo-r2-McFadden", "pseudo-r2-Cohen")
 
 
-class Observations(abc.ABC):
+class Observations(Component, abc.ABC):
     """A family of response distributions.
 
     A family of your own subclasses this and supplies `default_inverse_link_function` and :meth:`distribution`;
@@ -329,18 +330,6 @@ class NegativeBinomialObservations(Observations):
         """Return the dispersion of the model: it is a constant here."""
         return jnp.asarray(self.scale)
 
-    def get_params(self, deep=True):
-        """Return the constructor arguments."""
-        return {"scale": self.scale}
-
-    def set_params(self, **params):
-        """Set constructor arguments."""
-        if set(params) - {"scale"}:
-            raise ValueError(f"Only `scale` can be set, but {sorted(params)} was given.")
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
     def __repr__(self):
         return f"NegativeBinomialObservations(scale={self.scale})"
 
@@ -464,8 +453,10 @@ def static(observation_model):
     share the programs of their class.
     """
     kind = type(observation_model)
+    if _NATIVE.get(kind.__name__.removesuffix("Observations")) is kind:
+        return kind
     return (
-        kind
-        if _NATIVE.get(kind.__name__.removesuffix("Observations")) is kind
+        observation_model.frozen()
+        if isinstance(observation_model, Component)
         else observation_model
     )

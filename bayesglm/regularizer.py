@@ -17,6 +17,7 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from bayesglm._component import Component
 from bayesglm._design import leaf_slices, per_coefficient
 from bayesglm._design import split as design_split
 from bayesglm._input import did_you_mean, strengths
@@ -30,7 +31,7 @@ SMOOTH_SOLVERS = ("GradientDescent", "BFGS", "LBFGS", "NonlinearCG", "Newton")
 PROXIMAL_SOLVERS = ("ProximalGradient", "ProxSVRG", "ProxNewton")
 
 
-class Regularizer(abc.ABC):
+class Regularizer(Component, abc.ABC):
     """A penalty on the coefficients (never on the intercept) and the prior it stands for.
 
     A regularizer holds no strength: the estimator does.
@@ -342,18 +343,6 @@ class GroupLasso(Regularizer):
         if value is not None:
             _check_group_mask(value)
         self._mask = value
-
-    def get_params(self, deep=True):
-        """Return the constructor arguments."""
-        return {"mask": self.mask}
-
-    def set_params(self, **params):
-        """Set constructor arguments."""
-        if set(params) - {"mask"}:
-            raise ValueError(f"Only `mask` can be set, but {sorted(params)} was given.")
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
 
     def check_strength(self, strength):
         """Return a number or an array (n_groups,).

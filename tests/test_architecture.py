@@ -18,6 +18,7 @@ LAYERS = (
     "_progress",
     "_input",
     "_design",
+    "_component",
     "links",
     "distributions",
     "_likelihood",

@@ -258,7 +258,7 @@ def test_dispersion_of_a_negative_binomial_is_a_parameter():
     for wrong in (0.0, -1.0, np.nan, np.inf, "a", None):
         with pytest.raises(ValueError, match="positive number"):
             NegativeBinomialObservations(wrong)
-    with pytest.raises(ValueError, match="Only `scale`"):
+    with pytest.raises(ValueError, match=r"Invalid.*shape.*Valid are.*scale"):
         model.set_params(shape=1.0)
 
 

@@ -6,7 +6,9 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+from sklearn.base import clone
 from tables import FAMILY_LINKS, LABELS, N_FEATURES, N_NEURONS, REGULARIZERS, RESPONSES
 from tables import X as ALL_ROWS
 
@@ -305,17 +307,92 @@ def test_mapping_names_all_that_it_replaced(path):
 
 
 class Scaled(Ridge):
-    """A regularizer with a function as its parameter."""
+    """A regularizer with a function, and an array, as its parameters."""
 
-    def __init__(self, func="square"):
-        self.func = func
+    def __init__(self, func="square", weights=None):
+        self.func, self.weights = func, weights
 
-    def get_params(self, deep=True):
-        return {"func": self.func}
+
+class Student(nmo.observation_models.Observations):
+    """Responses with heavy tails."""
+
+    default_inverse_link_function = staticmethod(nmo.links.identity)
+
+    def __init__(self, df=4.0):
+        self.df = df
+
+    def distribution(self, eta, inverse_link_function, scale=1.0):
+        return dist.StudentT(self.df, inverse_link_function(eta), jnp.sqrt(scale))
+
+
+class Forgetful(Student):
+    """Keeps its parameter under another name."""
+
+    def __init__(self, shape=4.0):
+        super().__init__(df=shape)
+
+
+class Duck:
+    """An observation model that subclasses nothing."""
+
+    def __init__(self, df):
+        self.df, self.model = df, Student(df)
+
+    def __getattr__(self, name):
+        return getattr(object.__getattribute__(self, "model"), name)
+
+
+OWN = {"regularizer": Scaled, "observation_model": Student}
+
+
+def own():
+    return GLM(Student(7.0), regularizer=Scaled(weights=np.arange(3.0)), regularizer_strength=1.0)
+
+
+def test_components_of_ones_own_keep_their_parameters_in_files(path):
+    with pytest.warns(UserWarning, match="mapping_dict"):
+        found = round_trip(own(), path, mapping_dict=OWN)
+    assert (found.observation_model.df, found.regularizer.func) == (7.0, "square")
+    np.testing.assert_array_equal(found.regularizer.weights, np.arange(3.0))
+
+
+def test_components_that_subclass_nothing_keep_their_parameters_in_files(path):
+    with pytest.warns(UserWarning, match="mapping_dict"):
+        found = round_trip(GLM(Duck(7.0)), path, mapping_dict={"observation_model": Duck})
+    assert found.observation_model.df == 7.0
+
+
+def test_parameters_that_would_be_lost_are_not_saved(path):
+    with pytest.raises(AttributeError, match=r"Forgetful.*'shape'.*self\.shape = shape"):
+        GLM(Forgetful()).save_params(path)
+    assert not path.exists()
+
+
+def test_components_of_ones_own_are_cloned_and_searched_over(path):
+    estimator = own()
+    assert estimator.get_params()["observation_model__df"] == 7.0
+    changed = clone(estimator).set_params(observation_model__df=2.0, regularizer__func="cube")
+    assert (changed.observation_model.df, changed.regularizer.func) == (2.0, "cube")
+    assert (estimator.observation_model.df, estimator.regularizer.func) == (7.0, "square")
+    with pytest.raises(ValueError, match=r"Invalid.*'scal'.*'df'"):
+        estimator.set_params(observation_model__scal=1.0)
+
+
+def test_a_parameter_that_changes_in_place_changes_the_fit():
+    """Programs are compiled for the parameters, not for the object that holds them."""
+    y = X @ np.array([0.4, -0.3, 0.0, 0.2]) + np.where(np.arange(T) % 7 == 0, 5.0, 0.1)
+    model = Student(30.0)
+    first = GLM(model).fit(X, y).coef_
+    model.set_params(df=1.0)
+    second = GLM(model).fit(X, y).coef_
+    np.testing.assert_array_equal(second, GLM(Student(1.0)).fit(X, y).coef_)
+    assert not np.allclose(first, second, atol=1e-3)
 
 
 def test_mapping_reaches_parameters_of_components(path):
-    GLM(regularizer=Scaled(), regularizer_strength=1.0).save_params(path)
+    GLM(regularizer=Scaled(jnp.square), regularizer_strength=1.0).save_params(path)
+    with pytest.raises(ValueError, match="regularizer__func.*'square'.*mapping_dict"):
+        nmo.load_model(path, mapping_dict={"regularizer": Scaled})
     with pytest.warns(UserWarning, match="regularizer__func"):
         found = nmo.load_model(
             path, mapping_dict={"regularizer": Scaled, "regularizer__func": jnp.square}
@@ -352,10 +429,10 @@ def test_empty_mapping_is_no_mapping(path):
 @pytest.mark.parametrize(
     ("estimator", "word"),
     [
-        (lambda: GLM(regularizer=Scaled(lambda x: x), regularizer_strength=1.0), "func"),
+        (lambda: GLM(regularizer=Scaled({1, 2}), regularizer_strength=1.0), "func"),
         (lambda: ClassifierGLM(2).set_classes(np.array([(1, 2), "a"], dtype=object)), "sort|dtype"),
     ],
-    ids=["function", "labels"],
+    ids=["set", "labels"],
 )
 def test_what_cannot_be_saved_is_refused_by_name_and_leaves_no_file(estimator, word, path):
     with pytest.raises(TypeError, match=word):

@@ -91,7 +91,7 @@ def _regular(gram) -> bool:
 def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
     """Return the dispersion of each neuron."""
     model, rows = problem.observation_model, problem.rows
-    if observation_models.static(model) is model:
+    if not isinstance(observation_models.static(model), type):
         return _own_scale(problem, dof, coef, intercept)
     if model.has_scale:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -156,7 +156,7 @@ def dispersion(model, fitted):
         If that is not known.
     """
     free = getattr(model, "has_scale", False)
-    own = observation_models.static(model) is model
+    own = not isinstance(observation_models.static(model), type)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)
     if fitted is None:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from bayesglm import io, links, observation_models, regularizer
+from bayesglm._component import parameters
 from bayesglm._design import split
 from bayesglm._input import Names
 
@@ -71,17 +72,26 @@ def _describe(name: str, value):
     if name in _NATIVE:
         # a class or a function of the user's own may bear the name of one of ours
         kind = type(value)
-        params = value.get_params() if hasattr(value, "get_params") else {}
+        params = value.get_params() if hasattr(value, "get_params") else parameters(value)
         return {
             "name": kind.__name__,
             "ours": _NATIVE[name].get(kind.__name__) is kind,
-            "params": {k: _host(v) for k, v in params.items()},
+            "params": {k: _function(v) if callable(v) else _host(v) for k, v in params.items()},
         }
     if callable(value):
-        return {"function": links.inverse_link_name(value), "ours": links.is_known(value)}
+        return _function(value)
     if isinstance(value, dict) and name == "solver_kwargs":
         return {key: _host(value[key]) for key in sorted(value)}  # in the documented order
     return _host(value)
+
+
+def _function(value) -> dict[str, Any]:
+    return {"function": links.inverse_link_name(value), "ours": links.is_known(value)}
+
+
+def _is_function(value) -> bool:
+    """Whether a description is that of a function."""
+    return isinstance(value, dict) and set(value) == {"function", "ours"}
 
 
 def _host(value):
@@ -183,7 +193,7 @@ def _restore(name: str, value, mapping, filename):
 
 
 def _restore_link(value, filename):
-    if not isinstance(value, dict) or set(value) != {"function", "ours"}:
+    if not _is_function(value):
         raise ValueError(f"{str(filename)!r} has a malformed 'inverse_link_function'.")
     if value["ours"] is not True:
         raise ValueError(
@@ -213,6 +223,13 @@ def _restore_object(name, value, mapping, filename):
             f"Pass it: `load_model(..., mapping_dict={{{name!r}: YourClass}})`."
         )
     params = {k: mapping.get(f"{name}__{k}", v) for k, v in value["params"].items()}
+    for parameter, v in params.items():
+        if _is_function(v):
+            key = f"{name}__{parameter}"
+            raise ValueError(
+                f"The {key!r} in {str(filename)!r} is the function {v['function']!r}. Pass it: "
+                f"`load_model(..., mapping_dict={{{key!r}: your_function}})`."
+            )
     try:
         return kind(**params) if isinstance(kind, type) else kind
     except Exception as error:
