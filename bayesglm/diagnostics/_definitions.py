@@ -102,7 +102,7 @@ _ALL = (
         0.05, 0.2, "The responses do not have the distribution of the family around their means.",
         "Dunn, Smyth (1996), doi:10.1080/10618600.1996.10474708; Czado et al. (2009), "
         "doi:10.1111/j.1541-0420.2009.01191.x; Neyman (1937), doi:10.1080/03461238.1937.10404821",
-        tested=True, stage="data",
+        tested=True, stage="data", spoils="errors",
     ),
     Definition(
         "outliers", "Outliers",
@@ -243,7 +243,7 @@ _ALL = (
         0.05, 0.2, "The responses do not have the distribution that the model predicts.",
         "Gelman et al. (2013), Bayesian Data Analysis, section 6.3; Czado et al. (2009), "
         "doi:10.1111/j.1541-0420.2009.01191.x",
-        tested=True, stage="draws and data",
+        tested=True, stage="draws and data", spoils="errors",
     ),
     Definition(
         "predictive", "Posterior predictive",
