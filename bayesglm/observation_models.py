@@ -203,6 +203,11 @@ def _clip_positive(rate):
     return jnp.maximum(rate, jnp.finfo(rate.dtype).eps)
 
 
+def _clip_nonzero(rate):
+    # of a response in any units: what is kept away is the logarithm of a mean that underflows
+    return jnp.maximum(rate, jnp.finfo(rate.dtype).tiny)
+
+
 def _clip_probability(rate):
     eps = jnp.finfo(rate.dtype).eps
     return jnp.clip(rate, eps, 1.0 - eps)
@@ -245,7 +250,7 @@ class GammaObservations(Observations):
 
     default_inverse_link_function = staticmethod(links.one_over_x)
     distribution = staticmethod(GammaPredictor)
-    _clip = staticmethod(_clip_positive)
+    _clip = staticmethod(_clip_nonzero)
     has_scale = True
 
     def check_support(self, y):
