@@ -384,6 +384,23 @@ def test_a_regularizer_of_nemos_is_named():
         nmo.glm.GLM(regularizer=foreign)
 
 
+def test_a_file_of_nemos_is_named(tmp_path):
+    np.savez(
+        tmp_path / "other.npz",
+        coef_=np.zeros(3),
+        intercept_=np.zeros(1),
+        model_class="nemos.glm.GLM",
+    )
+    with pytest.raises(ValueError, match="written by NeMoS.*set its `coef_`"):
+        nmo.load_model(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("call", [nmo.load_model, lambda name: fit(X, COUNTS).save_params(name)])
+def test_bytes_are_no_file_name(call):
+    with pytest.raises(TypeError, match="fsdecode"):
+        call(b"model.npz")
+
+
 def test_an_integer_is_a_random_key():
     model = fit(X, COUNTS)
     one, other = model.simulate(5, X), model.simulate(jax.random.key(5), X)
