@@ -296,6 +296,10 @@ def test_rows_left_out_are_said_once(caplog):
     assert "2 of 40 rows" in said[0]
     assert "1 response" in said[0]
     assert CELLS[1] in said[0]
+    report = make().fit(with_missing, named(y)).report(with_missing, named(y))
+    assert said[0] in " ".join(str(report).split())
+    assert said[0] in report.to_dict()["headline"]
+    assert said[0] in report._repr_html_()
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="bayesglm"):
         make().fit(X, COUNTS)

@@ -184,6 +184,8 @@ class DiagnosticsReport:
             text = "Nothing could be checked."
         elif self.means_only:
             text = f"{_MEANS_ONLY} Read what failed below."
+        if self._evidence.settings.get("left out"):
+            text = f"{text} Not seen: {self._evidence.settings['left out']}."
         if self._evidence.labels is None or self.verdict in ("OK", UNSEEN):
             return text
         counts = self.table["verdict"].value_counts()

@@ -117,6 +117,8 @@ class Reporting(Predictive):
                 found["curvature"] = self._curvature(problem, found["responses"].scale)
             found["settings"]["rows"] = int((rows.weight > 0).any(axis=1).sum())
             found["settings"]["rows left out"] = int((~(rows.weight > 0).any(axis=1)).sum())
+            if rows.missing is not None:
+                found["settings"]["left out"] = rows.left_out(found["labels"])
             found["settings"]["order of rows"] = (
                 order.words if order else "not said to be a time series"
             )
