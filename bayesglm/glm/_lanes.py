@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesglm import observation_models
 from bayesglm._penalty import Penalty
+from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.model import Weak, default_scale_prior, is_zero_sum
@@ -98,6 +99,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
         problem.n_classes is not None and priors.intercept is None, sampled, False,
         _block(rows, many * chains * responses * classes),
     )  # fmt: skip
+    family = family._replace(edged=_target.has_domain(family))
     n_features = X.shape[1]
     mask = np.asarray(problem.to_lanes(problem.mask))
     penalty, group_response = _groups(penalty, responses, classes)

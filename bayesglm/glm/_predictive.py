@@ -229,6 +229,9 @@ class Predictive(Sampling):
         uniform = None if key is None else shape(np.asarray(jax.random.uniform(key, y.shape)))
         if reff is None:
             reff = posterior.relative_efficiency(self._posterior["posterior"].dataset)
+            reff = np.minimum(
+                reff, posterior.importance_ess(self._posterior) / len(draws.intercept)
+            )
         found = posterior.pointwise(draws, matrix, shape(y), shift, shape(weight), reff, uniform)
         return shape(weight > 0), found, rows.n
 

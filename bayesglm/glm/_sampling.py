@@ -76,7 +76,7 @@ class Sampling(Fitting):
             Whether the dispersion (Gaussian variance, Gamma and NegativeBinomial dispersion) has a weak prior
             (:func:`bayesglm.model.default_scale_prior`) or is fixed at `scale_`.
         neuron_batch_size : int, optional
-            Neurons sampled at once, at least 8; by default as many as a gigabyte holds.
+            Neurons sampled at once; by default as many as a gigabyte holds.
         progress_bar : bool
         sample_weight, offset
             As in :meth:`fit`. A weight raises the likelihood of a row to a power.
@@ -168,9 +168,9 @@ class Sampling(Fitting):
         start = _start(problem, family, fitted, priors)
         sampled = _sampler.posteriors(family, shared, lanes, start, options)
         _log.info(
-            "sampled %d neurons in %.3g s: %d chains of %d draws by %s, a step size of %.3g, %d neurons again",
+            "sampled %d neurons in %.3g s: %d chains of %d draws by %s, a median step size of %.3g, %d neurons again",
             problem.n_neurons, time.perf_counter() - begin, options.num_chains, options.num_samples,
-            options.method, sampled.step_size, sampled.retried.sum(),
+            options.method, _step_size(sampled), sampled.retried.sum(),
         )  # fmt: skip
         if own:
             fitted |= _from_draws(problem, sampled, rows)
@@ -200,7 +200,7 @@ class Sampling(Fitting):
             "num_warmup": -1 if options.num_warmup is None else options.num_warmup,
             "random_key": seed,
             "method": options.method,
-            "step_size": sampled.step_size,
+            "step_size": _step_size(sampled),
             "resampled_neurons": np.flatnonzero(sampled.retried),
             "mixture_neurons": np.flatnonzero(sampled.mixture),
         }
@@ -334,6 +334,11 @@ def _from_draws(problem, sampled, rows) -> dict[str, Any]:
     if sampled.log_scale.size:
         found["_scale"] = np.exp(sampled.log_scale).mean(axis=(0, 1)).reshape(-1)
     return found
+
+
+def _step_size(sampled) -> float:
+    """Return the median over neurons of the step size; NaN where there was none."""
+    return float(np.median(sampled.stats.get("step_size", np.nan)))
 
 
 def _message(sampled, options, problem, population: bool) -> str:

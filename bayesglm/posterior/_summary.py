@@ -49,9 +49,37 @@ def of_draws(tree, prob: float, found: dict[str, Convergence] | None = None) -> 
 
 
 def convergences(tree) -> dict[str, Convergence]:
-    """Return the convergence statistics of each variable, in the shape of one of its draws."""
-    data = tree["posterior"].dataset.data_vars
-    return {name: convergence(values.values) for name, values in data.items()}
+    """Return the convergence statistics of each variable, in the shape of one of its draws.
+
+    Effective sizes are at most those of the importance weights, where draws were resampled: the order of draws does not
+    show copies.
+    """
+    data, most = tree["posterior"].dataset.data_vars, importance_ess(tree)
+    return {
+        name: _capped(convergence(values.values), values, most) for name, values in data.items()
+    }
+
+
+def importance_ess(tree) -> np.ndarray:
+    """Return the effective number of draws that were resampled by importance, () or (neurons,); infinite for others."""
+    stats = tree["sample_stats"].dataset if "sample_stats" in tree else {}
+    return np.asarray(stats["importance_ess"].values if "importance_ess" in stats else np.inf)
+
+
+def _capped(found: Convergence, values, most) -> Convergence:
+    if not np.isfinite(most).any():
+        return found
+    if most.ndim:
+        axis = values.dims.index("neuron") - 2
+        most = most.reshape([-1 if d == axis else 1 for d in range(found.mcse.ndim)])
+    draws = values.values
+    with np.errstate(invalid="ignore"):  # NaN stays
+        least = draws.std(axis=(0, 1), ddof=1) / np.sqrt(most)
+        return found._replace(
+            ess_bulk=np.minimum(found.ess_bulk, most),
+            ess_tail=np.minimum(found.ess_tail, most),
+            mcse=np.maximum(found.mcse, least),
+        )
 
 
 def parameter_names(values) -> list[str]:

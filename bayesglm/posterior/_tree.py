@@ -69,8 +69,9 @@ def to_tree(
         }
         groups["log_prior"] = xr.Dataset(values, _only(coords, (*draws, *neuron)), attrs)
     if sampled.khat is not None:
-        khat = np.repeat(sampled.khat, n_neurons // len(sampled.khat))
-        groups["sample_stats"]["khat"] = (neuron, khat if neuron else khat[0])
+        for name, each in (("khat", sampled.khat), ("importance_ess", sampled.effective)):
+            value = np.repeat(each, n_neurons // len(each))
+            groups["sample_stats"][name] = (neuron, value if neuron else value[0])
     return xr.DataTree.from_dict(groups)
 
 
