@@ -30,6 +30,7 @@ LAYERS = (
     "model",
     "_shards",
     "_objective",
+    "_profile",
     "solvers",
     "_sampling",
     "posterior",

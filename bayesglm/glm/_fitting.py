@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -86,6 +87,29 @@ class Fitting(Parameters):
             mask,
             penalty,
         )
+
+    def _given_scale(self, problem: Problem) -> Problem:
+        """Return the problem at the fitted dispersion, where that is part of the loss and estimated.
+
+        Raises
+        ------
+        ValueError
+            Before `fit`, which alone estimates it.
+        """
+        if not problem.estimates_scale:
+            return problem
+        return replace(problem, scale=np.broadcast_to(self._loss_scale(), (problem.n_neurons,)))
+
+    def _loss_scale(self):
+        """Return the dispersion that enters the loss: one for all, or one for each neuron."""
+        if not getattr(self.observation_model, "estimates_scale", False):
+            return float(getattr(self.observation_model, "scale", None) or 1.0)
+        if self._scale is None:
+            raise ValueError(
+                "The dispersion is part of the loss, and `scale='estimate'` is known after `fit` only: call that "
+                "first, or give the observation model a number."
+            )
+        return self._scale
 
     def _make_solver(self, problem: Problem) -> solvers.Solver:
         kwargs = dict(self.solver_kwargs)
@@ -203,7 +227,9 @@ class Fitting(Parameters):
             "_intercept": np.atleast_1d(intercept),
             "_dof_resid": dof,
             "_n_train": rows.n,
-            "_scale": _results.scale(problem, outcome.residual, dof, coef, intercept),
+            "_scale": _results.scale(
+                problem, outcome.residual, outcome.scale, dof, coef, intercept
+            ),
             "_solver": solver,
             "solver_state_": outcome.state,
             "_metadata": _results.neuron_labels(y),
@@ -256,7 +282,7 @@ class Fitting(Parameters):
         if self._classifier and encoder.classes_ is None:
             encoder = self._new_encoder(y)
         with solvers.numerics():
-            problem = self._problem(self._rows(X, y, encoder))
+            problem = self._given_scale(self._problem(self._rows(X, y, encoder)))
             params = self._check_params(init_params, problem.rows.design, problem.n_neurons)
             solver = self._make_solver(problem)
             state = solver.init(problem.objective(whole=True), problem.theta(*params))
@@ -310,7 +336,7 @@ class Fitting(Parameters):
                     "The update ended in NaN parameters. Use a smaller `stepsize` in `solver_kwargs`."
                 )
             dof = _results.residual_dof(self.regularizer, problem, new[0], n_samples)
-            scale = _results.scale(problem, outcome, dof, *new)
+            scale = _results.scale(problem, outcome, problem.dispersion, dof, *new)
         design = problem.rows.design
         self._coef = (design.structure, design.widths, new[0])
         self._intercept = np.atleast_1d(new[1])
@@ -321,7 +347,7 @@ class Fitting(Parameters):
         return self._user_params(design, *new), state
 
     def _one_step(self, params, state, X, y):
-        problem = self._problem(self._rows(X, y, self._encoder))
+        problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
         coef, intercept = self._check_params(params, problem.rows.design, problem.n_neurons)
         theta = problem.theta(coef, intercept)
         kept = np.asarray(state.point.theta)
@@ -347,7 +373,7 @@ class Fitting(Parameters):
     def _optimizer_run(self, params, X, y):
         self._require_classes("optimizer_run")
         with solvers.numerics():
-            problem = self._problem(self._rows(X, y, self._encoder))
+            problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)
             objective = problem.objective(whole=self._solver.stochastic)
             state = solvers.run(self._solver, objective, problem.theta(*params))
@@ -373,7 +399,7 @@ class Fitting(Parameters):
         if _traced.is_traced(params, X, y):
             return _traced.loss(self, params, X, y)
         with solvers.numerics():
-            problem = self._problem(self._rows(X, y, self._encoder))
+            problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)
             objective = problem.objective()
             point = objective.evaluate(problem.theta(*params) * _results.lane_mask(problem))

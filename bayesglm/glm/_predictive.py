@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import observation_models, posterior
+from bayesglm import posterior
 from bayesglm.glm import _asymptotics, _results, _robust
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
@@ -335,10 +335,9 @@ class Predictive(Sampling):
             value = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
             return {"value": np.asarray(value).tolist(), "how": "sampled"}
         value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
-        estimated = getattr(model, "has_scale", False) or observation_models.static(model) is model
         return {
             "value": value.tolist() if len(value) > 1 else float(value[0]),
-            "how": "estimated by fit" if estimated else "fixed by the observation model",
+            "how": getattr(model, "scale_origin", "estimated by fit"),
         }
 
     def _table(self, prob, convergence=None):

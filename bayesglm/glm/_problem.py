@@ -225,6 +225,8 @@ class Problem:
         Coefficients in use.
     penalty
         Terms (features, *outputs).
+    scale : array (neurons,), optional
+        Dispersions that enter the loss, in place of the family's.
     """
 
     rows: Rows
@@ -234,6 +236,21 @@ class Problem:
     outputs: tuple[int, ...]
     mask: np.ndarray
     penalty: Penalty
+    scale: np.ndarray | None = None
+
+    @property
+    def dispersion(self) -> np.ndarray:
+        """What enters the loss itself, (neurons,): `scale`, or that of the family; one where it is to be estimated."""
+        if self.scale is not None:
+            return self.scale
+        fixed = getattr(self.observation_model, "scale", None)
+        known = fixed is not None and not self.estimates_scale
+        return np.full(self.n_neurons, float(fixed or 1.0) if known else 1.0)
+
+    @property
+    def estimates_scale(self) -> bool:
+        """Whether a dispersion that enters the loss is estimated with the coefficients."""
+        return getattr(self.observation_model, "estimates_scale", False)
 
     @property
     def n_neurons(self) -> int:
@@ -343,7 +360,7 @@ class Problem:
             weight = weight * (np.arange(begin, end) >= new)
         offset = None if rows.offset is None else self._offset_lanes(last)
         data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
-        scale = np.asarray(family_scale(self.observation_model), dtype)
+        scale = full(self.dispersion.reshape(lanes, -1, 1).astype(dtype))
         data = (*data, None if offset is None else full(offset), scale)
         return jax.device_put(Data(matrix(rows.design.matrix[begin:end]), *data))
 
@@ -389,7 +406,10 @@ class Problem:
             columns(self.penalty.l2), columns(self.penalty.l1), self.penalty.group_strength,
             columns(self.penalty.group),
         )  # fmt: skip
-        return replace(self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty)
+        scale = None if self.scale is None else self.scale[neurons]
+        return replace(
+            self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty, scale=scale
+        )
 
     def _mean(self, values) -> np.ndarray:
         """Return the weighted mean over rows of values (samples, neurons), per neuron."""
@@ -426,8 +446,3 @@ class Problem:
             (rows.n > 0).reshape((-1,) + (1,) * (intercept.ndim - 1)), intercept, np.nan
         )
         return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
-
-
-def family_scale(observation_model) -> float:
-    """Dispersion that enters the loss itself."""
-    return float(getattr(observation_model, "scale", None) or 1.0)

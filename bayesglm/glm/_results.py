@@ -88,8 +88,14 @@ def _regular(gram) -> bool:
     return bool(np.linalg.eigvalsh(gram / np.outer(scale, scale))[0] > 1e-9)
 
 
-def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
-    """Return the dispersion of each neuron."""
+def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarray:
+    """Return the dispersion of each neuron.
+
+    Parameters
+    ----------
+    within : array (neurons,)
+        Dispersions that entered the loss.
+    """
     model, rows = problem.observation_model, problem.rows
     if not isinstance(observation_models.static(model), type):
         return _own_scale(problem, dof, coef, intercept)
@@ -97,7 +103,7 @@ def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.atleast_1d(np.asarray(residual) * rows.n / dof)
     if isinstance(model, observation_models.NegativeBinomialObservations):
-        return np.asarray(model.scale)
+        return within if problem.estimates_scale else np.asarray(model.scale)
     return np.ones(problem.n_neurons)
 
 
@@ -155,7 +161,7 @@ def dispersion(model, fitted):
     ValueError
         If that is not known.
     """
-    free = getattr(model, "has_scale", False)
+    free = getattr(model, "has_scale", False) or getattr(model, "estimates_scale", False)
     own = not isinstance(observation_models.static(model), type)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)
@@ -170,9 +176,12 @@ def score_with(model, y, rate, weight, scale, score_type, mean):
     """Return a score of rows in the shape of their means, averaged by `mean`."""
     each = lambda scores: scores  # noqa: E731
     if score_type == "pseudo-r2-Cohen":
-        null = _null_rate(y, rate, weight)
-        total = mean(model.deviance(y, null))
-        return (total - mean(model.deviance(y, rate))) / total
+        # a dispersion that is a factor cancels, and is 1; one that was estimated within the loss does not
+        how = (
+            {"scale": dispersion(model, scale)} if getattr(model, "estimates_scale", False) else {}
+        )
+        total = mean(model.deviance(y, _null_rate(y, rate, weight), **how))
+        return (total - mean(model.deviance(y, rate, **how))) / total
     scale = dispersion(model, scale)
     value = mean(model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each))
     if score_type == "log-likelihood":

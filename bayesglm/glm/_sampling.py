@@ -315,7 +315,7 @@ def _unfitted(problem, rows) -> dict[str, Any]:
     coef, intercept = problem.initial()
     intercept = np.clip(np.nan_to_num(intercept, nan=0.0, posinf=5.0, neginf=-5.0), -1e6, 1e6)
     model = problem.observation_model
-    scale = np.full(problem.n_neurons, float(getattr(model, "scale", 1.0) or 1.0))
+    scale = problem.dispersion
     if getattr(model, "has_scale", False):
         relative = isinstance(model, observation_models.GammaObservations)
         unit = np.abs(problem.rows.y.mean(axis=0)) if relative else 1.0

@@ -14,7 +14,7 @@ import numpy as np
 from bayesglm import links, solvers
 from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
-from bayesglm.glm import _start
+from bayesglm.glm import _dispersion, _start
 from bayesglm.glm._problem import Problem
 from bayesglm.solvers._subproblem import values_of
 
@@ -85,6 +85,7 @@ class Outcome:
     converged: np.ndarray
     separated: np.ndarray
     absent: np.ndarray  # (neurons,) whether a class never occurs
+    scale: np.ndarray  # (neurons,) dispersion that entered the loss
     iter_num: int = 0
     reached_max_steps: bool = False
 
@@ -162,7 +163,7 @@ def solve(
     no = np.zeros(n_neurons, bool)
     outcome = Outcome(
         np.full(initial.shape, np.nan), number(), number(), number(), usable, no.copy(), no.copy(),
-        problem.absent,
+        problem.absent, number() if problem.estimates_scale else problem.dispersion,
     )  # fmt: skip
     with Watch(int(usable.sum()), bar) as watch:
         for count, panel in enumerate(_panels(problem, np.flatnonzero(usable))):
@@ -204,9 +205,18 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
     theta, pilot = null if given is None else given, None
     if not solver.stochastic:
         theta, pilot = _pilot(some, theta, solver)
-    state = solvers.run(solver, objective, theta, pilot, watch)
-    if theta is not null and not solver.stochastic and solver.stepsize is None:
-        state = _second_chance(solver, objective, null, state, watch)
+
+    def run(objective: Objective, again=None):
+        state = solvers.run(solver, objective, theta if again is None else again, pilot, watch)
+        if theta is null or again is not None or solver.stochastic or solver.stepsize is not None:
+            return state
+        return _second_chance(solver, objective, null, state, watch)
+
+    if problem.estimates_scale:
+        objective, state, scale = _dispersion.fit(solver, objective, null, run)
+        outcome.scale[panel] = scale.reshape(len(panel))
+    else:
+        state = run(objective)
     point, progress = state.point, state.progress
     per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
     outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))

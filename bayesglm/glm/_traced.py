@@ -12,7 +12,6 @@ import numpy as np
 
 from bayesglm import _design
 from bayesglm._likelihood import sample_loss
-from bayesglm.glm._problem import family_scale
 
 # The value that stands in for a missing response.
 _FILL = 1.0
@@ -73,6 +72,6 @@ def loss(estimator, params, X, y):
     used = used & finite.reshape(-1, *(1,) * (y.ndim - 1))
     y = jnp.where(used, y, 0 if estimator._classifier else _FILL)
     eta = jnp.where(used.reshape(used.shape + (1,) * (eta.ndim - used.ndim)), eta, 1.0)
-    scale = family_scale(estimator.observation_model)
+    scale = estimator._loss_scale()
     each = sample_loss(estimator.observation_model, y, eta, estimator.inverse_link_function, scale)
     return jnp.sum(jnp.sum(jnp.where(used, each, 0.0), axis=0) / used.sum(axis=0))
