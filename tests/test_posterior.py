@@ -65,6 +65,26 @@ def test_gaussian_ridge_draws_have_the_exact_mean_and_covariance(n_neurons, rng)
     assert model.posterior_["sample_stats"]["diverging"].values.sum() == 0
 
 
+@pytest.mark.parametrize("name", ["Gaussian", "Poisson"])
+def test_a_flat_posterior_of_collinear_features_is_that_of_an_orthogonal_design(name, rng):
+    """Two features that differ by a millionth: a condition number of about two millions."""
+    n, gap = 40, 1e-6
+    Z = rng.normal(size=(n, 2))
+    collinear = np.column_stack([Z[:, 0], Z[:, 0] + gap * Z[:, 1]])
+    eta = 0.5 + 0.4 * Z[:, 0]
+    y = {"Gaussian": eta + rng.normal(size=n), "Poisson": rng.poisson(np.exp(eta)) * 1.0}[name]
+    both = [
+        nmo.glm.GLM(name).sample_posterior(design, y, scale="plugin", num_samples=250, **QUIET)
+        for design in (collinear, Z)
+    ]
+    ours, theirs = flat(both[0])[..., 0], flat(both[1])[..., 0]
+    ours = ours @ np.array([[1, 1, 0], [0, gap, 0], [0, 0, 1]]).T
+    for a, b in [(ours, theirs), (ours**2, theirs**2)]:
+        for j in range(3):
+            error = np.hypot(mcse(a[..., j]), mcse(b[..., j]))
+            assert abs(a[..., j].mean() - b[..., j].mean()) < 4.5 * error  # of six, twice
+
+
 # -- calibration -----------------------------------------------------------------------------------
 
 N_SETS = 500

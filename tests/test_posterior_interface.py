@@ -331,6 +331,9 @@ DEPENDENT = np.column_stack([X, X[:, 0] + X[:, 1]])
 REFUSED = {
     "silent neuron": (nmo.glm.PopulationGLM(), X, SILENT, "neurons 1.*silent"),
     "dependent feature": (nmo.glm.GLM(), {"a": DEPENDENT}, COUNTS[:, 0], r"features a\[4\].*dependent"),
+    "nearly dependent": (
+        nmo.glm.GLM(), DEPENDENT + 1e-9 * np.eye(200, 5), COUNTS[:, 0], "features 4 are nearly linearly dependent"
+    ),
     "constant feature": (nmo.glm.GLM(), np.column_stack([X, np.ones(200)]), COUNTS[:, 0], "features 4 "),
     "separation": (nmo.glm.GLM("Bernoulli"), X, (X[:, 0] > 0) * 1.0, "separation"),
     "Gaussian and exp": (nmo.glm.GLM("Gaussian", "exp", **RIDGE), X, COUNTS[:, 0], "does not vanish"),

@@ -24,7 +24,7 @@ _CLOSE = 1e-8
 # Proposals for each draw: with so many, hardly any is drawn twice where the approximation is good.
 _PROPOSALS = 4
 # Smallest eigenvalue of the curvature relative to the largest, after scaling to a unit diagonal.
-_FLOOR = 1e-10
+_FLOOR = 1e-15
 
 
 @partial(jax.jit, static_argnames="family")

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 
 from bayesglm import links, observation_models
 from bayesglm import model as joint_model
-from bayesglm.glm import _lanes
+from bayesglm.glm import _lanes, _results
 
 
 def numpyro_model(
@@ -63,15 +63,18 @@ def default_scale_prior(problem) -> dist.Distribution | None:
     """Return the weak prior of the dispersions, in the units of the responses; None where there are none."""
     spread = _lanes.spread(problem.rows)
     several = len(problem.outputs) > (problem.n_classes is not None)
-    name = type(problem.observation_model).__name__
-    return joint_model.default_scale_prior(name, spread if several else spread[0])
+    return joint_model.default_scale_prior(
+        problem.observation_model, spread if several else spread[0]
+    )
 
 
 def _scale(estimator, scale, scale_prior):
     """Return a distribution to sample the dispersion from, or its fixed value."""
-    if scale_prior is None:
-        return 1.0
+    model = estimator.observation_model
+    if scale_prior is None and not getattr(model, "has_scale", False):
+        return _results.dispersion(model, estimator._scale)
     if isinstance(scale, str) and scale == "sample":
+        _lanes.check_scale_prior(model, scale_prior)
         return scale_prior
     if isinstance(scale, str) and scale == "plugin":
         if estimator._scale is None:

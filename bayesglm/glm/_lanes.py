@@ -40,25 +40,41 @@ def double(problem: Problem) -> Problem:
 
 
 def priors_of(problem: Problem, scale, fitted_scale, scale_prior, intercept_prior, weak) -> Priors:
-    """Return the priors of intercepts and dispersions."""
-    name = type(problem.observation_model).__name__
-    default = default_scale_prior(name, 1.0)
-    prior = default if scale_prior is None else scale_prior
+    """Return the priors of intercepts and dispersions.
+
+    Raises
+    ------
+    ValueError
+        If the dispersion of a family of the user's own is to be sampled without a prior.
+    """
+    model = problem.observation_model
+    prior = default_scale_prior(model, 1.0) if scale_prior is None else scale_prior
     ones = np.ones(problem.n_neurons)
-    if prior is None or problem.n_classes is not None:
+    if problem.n_classes is not None:
         return Priors(ones, ones, intercept_prior, weak)
-    if scale == "plugin":
+    if scale == "plugin" or (prior is None and not has_dispersion(problem)):
         values = np.broadcast_to(np.asarray(fitted_scale, float), ones.shape)
         return Priors(values, ones, intercept_prior, weak)
+    check_scale_prior(model, prior)
     unit = ones
-    if scale_prior is None and name == "GaussianObservations":
+    if scale_prior is None and isinstance(model, observation_models.GaussianObservations):
         unit = np.square(spread(problem.rows))
     return Priors(prior, unit, intercept_prior, weak)
 
 
 def has_dispersion(problem: Problem) -> bool:
     """Return whether the family has a dispersion to sample."""
-    return default_scale_prior(type(problem.observation_model).__name__, 1.0) is not None
+    model = problem.observation_model
+    return default_scale_prior(model, 1.0) is not None or getattr(model, "has_scale", False)
+
+
+def check_scale_prior(observation_model, prior) -> None:
+    """Raise a ValueError if a dispersion is to be sampled, but has no prior."""
+    if prior is None and getattr(observation_model, "has_scale", False):
+        raise ValueError(
+            f"{type(observation_model).__name__} has a dispersion for which no prior is known. Pass a `scale_prior` (a "
+            "NumPyro distribution of one positive number), or use `scale='plugin'` to fix it at the fitted one."
+        )
 
 
 def spread(rows: Rows) -> np.ndarray:
@@ -175,7 +191,7 @@ def _base_table(problem: Problem, many: int, responses: int):
     """Return responses that stand for all in the part of the log-density without the predictor.
 
     That part does not involve a Gaussian response, is linear in the log of a Gamma response, and takes few different
-    values for counts.
+    values for counts. A subclass, which may have a density of its own, keeps all its responses.
     """
     rows = problem.rows
     weight = np.broadcast_to(rows.weight, rows.y.shape).astype(float)

@@ -22,6 +22,7 @@ from bayesglm.glm import _attach, _lanes, _log_prior, _results
 from bayesglm.glm._fitting import Fitting
 from bayesglm.glm._joint import check_counts, check_priors, default_scale_prior, model_of, weak_of
 from bayesglm.glm._solve import listed
+from bayesglm.regularizer import UnRegularized
 
 _log = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estim
         raise ValueError(f"`scale` must be 'sample' or 'plugin', but {scale!r} was given.")
     if prior not in (None, "auto"):
         raise ValueError(f"`prior` must be None or 'auto', but {prior!r} was given.")
-    if prior == "auto" and type(estimator.regularizer).__name__ != "UnRegularized":
+    if prior == "auto" and not isinstance(estimator.regularizer, UnRegularized):
         raise ValueError(
             f"`prior='auto'` is for UnRegularized models; {type(estimator.regularizer).__name__} is a prior itself."
         )
