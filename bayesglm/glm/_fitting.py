@@ -196,6 +196,7 @@ class Fitting(Parameters):
         begin = time.perf_counter()
         rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
+        _results.check_weights(problem)
         initial, given = problem.initial(), None
         if init_params is not None:
             given = self._check_params(init_params, rows.design, problem.n_neurons)
