@@ -488,3 +488,33 @@ def test_scores_do_not_depend_on_the_units_of_the_response(name, unit, rng):
         dof = np.full(2, 48.0)
         estimates = [model.estimate_scale(c * y, c * rate, dof) for c in (1.0, unit)]
         np.testing.assert_allclose(estimates[1], estimates[0] * scale / 0.5, rtol=1e-9)
+
+
+class OwnGaussian(GaussianObservations):
+    """A family whose dispersion is found by a formula of its own."""
+
+    def estimate_scale(self, y, rate, dof_resid):
+        return jnp.median(jnp.square(y - rate), axis=0)
+
+
+def test_a_family_of_your_own_sees_a_row_as_often_as_its_weight_says(rng):
+    y = tables.RESPONSES["Gaussian"]
+    weight = rng.integers(0, 3, size=y.shape)
+    found = PopulationGLM(OwnGaussian()).fit(tables.X, y, sample_weight=weight)
+    for k in range(y.shape[1]):
+        rows = np.repeat(np.arange(len(y)), weight[:, k])
+        alone = GLM(OwnGaussian()).fit(tables.X[rows], y[rows, k])
+        np.testing.assert_allclose(found.scale_[k], alone.scale_, rtol=1e-5)  # shown in float32
+    model = PopulationGLM(OwnGaussian())
+    with pytest.raises(ValueError, match="whole numbers"):
+        model.fit(tables.X, y, sample_weight=0.5 * weight)
+    assert model.coef_ is None
+    PopulationGLM(NumpyroPoisson()).fit(tables.X, Y, sample_weight=0.5 * weight)  # has none
+
+
+def test_a_missing_response_is_no_row_for_a_family_of_your_own():
+    y = tables.RESPONSES["Gaussian"].copy()
+    y[::3, 0] = np.nan
+    found = PopulationGLM(OwnGaussian()).fit(tables.X, y)
+    plain = PopulationGLM(OwnGaussian()).fit(tables.X, tables.RESPONSES["Gaussian"])
+    np.testing.assert_allclose(found.scale_[1:], plain.scale_[1:], rtol=1e-6)

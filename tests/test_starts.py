@@ -213,3 +213,51 @@ def test_a_neuron_without_a_finite_intercept_or_weight_is_named(family, kind):
     for a, b in zip(fitted(model), plain, strict=True):
         np.testing.assert_allclose(a[..., [0, 2]], b[..., [0, 2]], rtol=0, atol=ATOL)
         assert np.isnan(a[..., 1]).all()
+
+
+# -- responses that leave nothing to find ---------------------------------------------------------------
+
+
+def degenerate(family):
+    """Responses (samples, neurons) that are constant, exact, far from zero, or huge."""
+    line = tables.ETA[:, 0]
+    if family == "Gaussian":
+        return np.column_stack([0 * line, np.full(N, 3.0), line, 1e8 + line, 1e12 + 0 * line])
+    if family == "Gamma":
+        columns = np.full(N, 1e-8), np.full(N, 1e8), np.exp(line), 1 + 1e-9 * np.sin(np.arange(N))
+        return np.column_stack([*columns, np.full(N, 3.0)])
+    counts = np.full(N, 1.0), np.full(N, 3.0), np.round(1e6 * np.exp(line)), np.arange(N) == 0
+    return np.column_stack([*counts, np.exp(line) * 1e-9]).astype(float)
+
+
+def designs():
+    """The design of the tables, with columns that say nothing of their own."""
+    for name, column in (
+        ("twice", X[:, 0]),
+        ("constant", 2.0),
+        ("zero", 0.0),
+        ("far", 1e6 + X[:, 3]),
+    ):
+        other = X.copy()
+        other[:, 3] = column
+        yield name, other
+
+
+@pytest.mark.parametrize("kind", ["UnRegularized", "Ridge", "Lasso"])
+@pytest.mark.parametrize("family", ["Gaussian", "Gamma", "Poisson"])
+def test_responses_that_leave_nothing_to_find_are_fitted_without_a_word(family, kind):
+    y, link = degenerate(family), {"Gaussian": "identity"}.get(family, "exp")
+    for name, design in (("plain", X), *designs()):
+        model = population(family, link, kind)
+        message = fit(model, design, y)
+        assert "did not converge" not in message, name
+        # a spike in one row only, which a feature may single out, is the one thing that has no optimum
+        assert message == "" or "separation" in message, name
+        coef, intercept = fitted(model)
+        for k in np.flatnonzero(trusted(model)):
+            strength = tables.REGULARIZERS[kind]
+            problem = Problem(family, link, design, y[:, k], kind, strength)
+            theta = problem.theta(coef[:, k], intercept[k])
+            mean = LINKS[link](problem.X @ theta)[0][:, 0]
+            if np.abs(y[:, k] - mean).max() > 1e-6 * np.abs(y[:, k]).max():  # else it is exact
+                assert problem.residual_distance(theta) <= CLOSE, (name, k)

@@ -202,6 +202,7 @@ class Fitting(Parameters):
         begin = time.perf_counter()
         rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
+        _results.check_weights(problem)
         names = Names(rows.design.names, neuron_names(y) if self._population else None)
         _log_left_out(rows, names)
         initial, given = problem.initial(), None

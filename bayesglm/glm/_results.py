@@ -107,18 +107,42 @@ def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarra
     return np.ones(problem.n_neurons)
 
 
+def check_weights(problem: Problem) -> None:
+    """Raise a ValueError if an observation model of the user's own cannot estimate a dispersion with these weights."""
+    weight, model = problem.rows.weight, problem.observation_model
+    ours = observation_models.static(model) is not model
+    ones = observation_models.Observations.estimate_scale
+    if ours or getattr(type(model), "estimate_scale", None) is ones or _whole(weight):
+        return
+    raise ValueError(
+        f"`estimate_scale` of {model!r} sees rows, and a weight of w is a row w times: pass whole numbers as "
+        "`sample_weight`."
+    )
+
+
+def _whole(weight) -> bool:
+    return bool((weight == np.round(weight)).all())
+
+
 def _own_scale(problem: Problem, dof, coef, intercept) -> np.ndarray:
-    """Ask an observation model of the user's own, with the rows that all neurons have."""
+    """Ask an observation model of the user's own, with every row as often as its weight says."""
     rows = problem.rows
     X = rows.design.matrix[:]
-    used = (np.broadcast_to(rows.weight, rows.y.shape) > 0).all(axis=1)
     eta = np.tensordot(X, np.nan_to_num(coef), 1) + np.nan_to_num(intercept)
-    y = rows.y if problem.outputs else rows.y[:, 0]
     if rows.offset is not None:
         eta = eta + rows.offset.reshape(len(eta), *rows.offset.shape[1 if eta.ndim > 1 else 2 :])
-    rate = problem.inverse_link(jnp.asarray(eta[used]))
+    rate = np.asarray(problem.inverse_link(jnp.asarray(eta)))
     estimate = problem.observation_model.estimate_scale
-    return np.asarray(estimate(jnp.asarray(y[used]), rate, jnp.asarray(dof)))
+    weight = np.broadcast_to(rows.weight, rows.y.shape)
+    if (weight == 1).all():
+        y = rows.y if problem.outputs else rows.y[:, 0]
+        return np.asarray(estimate(jnp.asarray(y), jnp.asarray(rate), jnp.asarray(dof)))
+    rate, dof, scales = rate.reshape(rows.y.shape), np.reshape(dof, -1), []
+    for k in range(problem.n_neurons):
+        often = np.repeat(np.arange(len(rate)), np.round(weight[:, k]).astype(int))
+        parts = rows.y[often, k], rate[often, k], dof[k]
+        scales.append(np.reshape(estimate(*map(jnp.asarray, parts)), -1))
+    return np.concatenate(scales)
 
 
 def score(model, rows: Rows, rate, scale, score_type, aggregate, weighted: bool, population: bool):
