@@ -185,3 +185,26 @@ def test_rows_that_are_left_out_are_not_missed(rng):
     other = {"sample_weight": weights["sample_weight"][:, ::-1]}
     with pytest.raises(ValueError, match="of neuron 0"):
         model.loo(holes, y, **other)
+
+
+def test_units_are_those_of_densities_in_leave_one_out():
+    """With the same draws in the units of the data, each score is less by the logarithm of the unit of the response."""
+    y, unit, units = tables.RESPONSES["Gaussian"], 50.0, np.array([1e-2, 1.0, 30.0, 1e3])
+    model = nmo.glm.PopulationGLM("Gaussian", None, "Ridge", 0.1).sample_posterior(X, y, **QUIET)
+    score, uniform = model.loo(X, y), model.loo_pit(X, y)
+    tree = model.posterior_.copy()
+    data = tree["posterior"].dataset
+    coef = data["coef"] * (unit / units)[:, None]
+    tree["posterior"] = data.assign(
+        coef=coef, intercept=data["intercept"] * unit, scale=data["scale"] * unit**2
+    )
+    other = nmo.glm.PopulationGLM("Gaussian", None, "Ridge", 0.1).fit(X * units, y * unit)
+    other.posterior_ = tree
+    more = other.loo(X * units, y * unit)
+    np.testing.assert_allclose(more.elpd, score.elpd - y.size * np.log(unit), rtol=1e-9)
+    for name in ("se", "p"):
+        np.testing.assert_allclose(more[name], score[name], rtol=1e-6)
+    np.testing.assert_allclose(other.loo_pit(X * units, y * unit), uniform, rtol=0, atol=1e-9)
+    order = np.random.default_rng(4).permutation(N)
+    permuted = model.loo(X[order], y[order])
+    np.testing.assert_allclose([permuted.elpd, permuted.se], [score.elpd, score.se], rtol=1e-9)

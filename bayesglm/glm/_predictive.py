@@ -324,8 +324,11 @@ class Predictive(Sampling):
         if self._posterior is not None and "scale" in self._posterior["posterior"]:
             value = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
             return {"value": np.asarray(value).tolist(), "how": "sampled"}
+        own = type(model).estimate_scale is not observation_models.Observations.estimate_scale
+        estimated = model.has_scale or (observation_models.static(model) is model and own)
+        if estimated and self._scale is None:
+            return {"value": None, "how": "unknown"}
         value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
-        estimated = getattr(model, "has_scale", False) or observation_models.static(model) is model
         return {
             "value": value.tolist() if len(value) > 1 else float(value[0]),
             "how": "estimated by fit" if estimated else "fixed by the observation model",
