@@ -299,4 +299,7 @@ def test_epochs_of_pynapple_are_trials():
         frame = nap.TsdFrame(t=np.arange(N).astype(float), d=X, time_support=support)
     model, y = fit("Gaussian")
     how = {"robust": "HAC", "maxlags": 4}
-    assert model.summary(frame, y, **how).equals(model.summary(X, y, trials=TRIALS, **how))
+    expected = model.summary(X, y, trials=TRIALS, **how)
+    assert model.summary(frame, y, **how).equals(expected)
+    tree = nmo.glm.GLM("Gaussian").fit({"a": frame}, y).summary({"a": frame}, y, **how)
+    np.testing.assert_allclose(tree, expected, rtol=1e-6)

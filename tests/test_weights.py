@@ -16,6 +16,7 @@ N, NEURONS, CLASSES = tables.N_SAMPLES, tables.N_NEURONS, tables.N_CLASSES
 X = tables.X
 #: How often each row counts: N rows again in all.
 TIMES = np.random.default_rng(5).permutation(np.repeat([0, 1, 2], [50, 100, 50]))
+GROUPS = np.arange(N) % 20
 REPEATED = np.repeat(np.arange(N), TIMES)
 # The normal approximation is not judged here: both sides of a law have the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*the normal approximation is too far off")
@@ -73,8 +74,10 @@ def test_fits_scores_and_errors_count_a_row_as_often_as_its_weight_says(face):
     for model, data, weights in pair(face, "UnRegularized", lambda m, X, y, w: m.fit(X, y, **w)):
         found = {"scale": model.scale_, "dof": model.dof_resid_}
         found |= {kind: model.score(*data, score_type=kind, **weights) for kind in SCORES}
-        for robust in (False, True):
-            table = model.summary(*data, robust=robust, **weights)
+        groups = GROUPS[slice(None) if weights else REPEATED]
+        for robust in (False, "HC1", True, "CR1", "cluster"):
+            more = {"groups": groups} if str(robust)[0].lower() == "c" else {}
+            table = model.summary(*data, robust=robust, **more, **weights)
             found |= {f"{name}, robust {robust}": table[name] for name in table}
         results.append(found)
     assert_same(results)

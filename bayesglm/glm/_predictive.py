@@ -342,11 +342,12 @@ class Predictive(Sampling):
 
 
 def _epochs(X):
-    """Return the index of the epoch of each row of a pynapple object, None for anything else."""
-    if not hasattr(X, "time_support"):
+    """Return the index of the epoch of each row of pynapple features, None for anything else."""
+    indexed = X if hasattr(X, "time_support") else jax.tree.leaves(X)[0]
+    if not hasattr(indexed, "time_support"):
         return None
-    starts = np.asarray(X.time_support.start)
-    return np.searchsorted(starts, np.asarray(X.t), side="right") - 1
+    starts = np.asarray(indexed.time_support.start)
+    return np.searchsorted(starts, np.asarray(indexed.t), side="right") - 1
 
 
 def _check_prob(prob) -> None:
