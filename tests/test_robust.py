@@ -163,17 +163,49 @@ def test_a_population_has_the_errors_of_its_neurons(kind):
         np.testing.assert_allclose(table[k::3], alone, rtol=1e-5, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"robust": True}, {"robust": "CR3", "groups": GROUPS}, {"robust": "HAC"}]
-)
-def test_units_of_data_are_those_of_errors(how):
-    model, y = fit("Gaussian")
-    units = np.array([1e-3, 1.0, 50.0, 1e4])
-    plain = model.summary(X, y, **how)
-    other = nmo.glm.GLM("Gaussian").fit(X * units, 1e3 * y).summary(X * units, 1e3 * y, **how)
-    scale = 1e3 / np.append(units, 1.0)
-    np.testing.assert_allclose(other["std_error"] / scale, plain["std_error"], rtol=1e-5)
+HOW = {
+    "information": {},
+    "HC3": {"robust": True},
+    "CR3": {"robust": "CR3", "groups": GROUPS},
+    "HAC": {"robust": "HAC", "trials": TRIALS},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("name", "unit"), [("Gaussian", 1e3), ("Gamma", 1e-3)])
+def test_units_of_data_are_those_of_errors(name, unit, how):
+    """Coefficients are in units of a Gaussian response, and of the inverse of a Gamma one (whose link is 1/x)."""
+    model, y = fit(name)
+    units, y_more = np.array([1e-3, 1.0, 50.0, 1e4]), 1e3 * y
+    plain = model.summary(X, y, **HOW[how])
+    other = nmo.glm.GLM(name).fit(X * units, y_more).summary(X * units, y_more, **HOW[how])
+    scale = unit / np.append(units, 1.0)
+    for column in ("std_error", "low", "high"):
+        np.testing.assert_allclose(other[column] / scale, plain[column], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(other["p_value"], plain["p_value"], rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_where_features_start_is_the_intercepts_business(how):
+    model, y = fit("Poisson")
+    origin = np.array([3.0, -50.0, 0.0, 10.0])
+    plain = model.summary(X, y, **HOW[how])
+    other = nmo.glm.GLM("Poisson").fit(X + origin, y).summary(X + origin, y, **HOW[how])
+    for column in ("std_error", "low", "high", "p_value"):
+        np.testing.assert_allclose(other[column][:4], plain[column][:4], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["information", "HC3", "CR3"])
+def test_rows_neurons_and_names_of_groups_have_no_order(how):
+    order, neurons = np.random.default_rng(4).permutation(N), [2, 0, 1]
+    y, more = tables.RESPONSES["Poisson"], HOW[how]
+    plain = nmo.glm.PopulationGLM("Poisson").fit(X, y).summary(X, y, **more)
+    if "groups" in more:
+        more = more | {"groups": np.array(list("zyxwvutsrqpo"))[GROUPS[order]]}
+    X_more, y_more = X[order], y[order][:, neurons]
+    other = nmo.glm.PopulationGLM("Poisson").fit(X_more, y_more).summary(X_more, y_more, **more)
+    given = plain.to_numpy().reshape(5, 3, -1)[:, neurons].reshape(15, -1)
+    np.testing.assert_allclose(other, given, rtol=1e-5, atol=1e-6)
 
 
 def test_dependence_in_time_widens_intervals_and_white_noise_does_not():
@@ -267,4 +299,7 @@ def test_epochs_of_pynapple_are_trials():
         frame = nap.TsdFrame(t=np.arange(N).astype(float), d=X, time_support=support)
     model, y = fit("Gaussian")
     how = {"robust": "HAC", "maxlags": 4}
-    assert model.summary(frame, y, **how).equals(model.summary(X, y, trials=TRIALS, **how))
+    expected = model.summary(X, y, trials=TRIALS, **how)
+    assert model.summary(frame, y, **how).equals(expected)
+    tree = nmo.glm.GLM("Gaussian").fit({"a": frame}, y).summary({"a": frame}, y, **how)
+    np.testing.assert_allclose(tree, expected, rtol=1e-6)

@@ -67,8 +67,7 @@ def standard_errors(estimator, problem, sandwich) -> Errors:
     _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, jax.device_put(lanes), u))
     root, least = _laplace.invert(hessian)
     covariance = root @ np.swapaxes(root, -1, -2)
-    bends = sandwich is not None and sandwich.kind in ("HC2", "HC3", "CR3")
-    given = _robust.pieces(family, shared, lanes, theta, hessian, covariance, bends)
+    given = _robust.pieces(family, lanes, hessian, covariance)
     dof = np.asarray(_results.residual_dof(estimator.regularizer, problem, coef), float)
     dof = np.broadcast_to(dof.ravel(), (problem.n_neurons,))
     if sandwich is None:
@@ -76,6 +75,7 @@ def standard_errors(estimator, problem, sandwich) -> Errors:
         found.variance[~np.isfinite(fitted)] = np.nan
         found.variance[fitted == 0] = 0.0
     else:
+        given = _robust.with_rows(given, sandwich, family, shared, lanes, theta)
         found = _robust.spread(sandwich, given, problem.rows.n, dof)
         if (
             isinstance(problem.observation_model, _ESTIMATED)

@@ -334,6 +334,10 @@ class Predictive(Sampling):
         if self._posterior is not None and "scale" in self._posterior["posterior"]:
             value = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
             return {"value": np.asarray(value).tolist(), "how": "sampled"}
+        own = type(model).estimate_scale is not observation_models.Observations.estimate_scale
+        estimated = model.has_scale or (observation_models.static(model) is model and own)
+        if estimated and self._scale is None:
+            return {"value": None, "how": "unknown"}
         value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
         return {
             "value": value.tolist() if len(value) > 1 else float(value[0]),
@@ -348,11 +352,12 @@ class Predictive(Sampling):
 
 
 def _epochs(X):
-    """Return the index of the epoch of each row of a pynapple object, None for anything else."""
-    if not hasattr(X, "time_support"):
+    """Return the index of the epoch of each row of pynapple features, None for anything else."""
+    indexed = X if hasattr(X, "time_support") else jax.tree.leaves(X)[0]
+    if not hasattr(indexed, "time_support"):
         return None
-    starts = np.asarray(X.time_support.start)
-    return np.searchsorted(starts, np.asarray(X.t), side="right") - 1
+    starts = np.asarray(indexed.time_support.start)
+    return np.searchsorted(starts, np.asarray(indexed.t), side="right") - 1
 
 
 def _check_prob(prob) -> None:

@@ -153,45 +153,50 @@ def _check_rows(sandwich: Sandwich, weight) -> None:
 class Pieces(NamedTuple):
     """Neurons at the fit: what influences are made of."""
 
-    X: np.ndarray  # (samples, features + 1), the last one for the intercept
-    weight: np.ndarray  # (neurons, samples)
-    slope: (
-        np.ndarray
-    )  # (neurons, classes, samples): of the energy of one copy of a row, by the predictor
-    bend: np.ndarray | None  # (neurons, classes, classes, samples): the second derivative
-    mask: np.ndarray  # (neurons, classes, features + 1)
     hessian: np.ndarray  # (neurons, size, size) in the coordinates of the sampler
     covariance: np.ndarray  # its inverse
     to_theta: np.ndarray  # (size, classes * (features + 1))
+    mask: np.ndarray  # (neurons, classes, features + 1)
+    X: np.ndarray | None = None  # (samples, features + 1), the last one for the intercept
+    weight: np.ndarray | None = None  # (neurons, samples)
+    slope: np.ndarray | None = (
+        None  # (neurons, classes, samples): of the energy of one copy of a row, by the predictor
+    )
+    bend: np.ndarray | None = None  # (neurons, classes, classes, samples): the second derivative
 
 
-def pieces(family, shared, lanes, theta, hessian, covariance, bends: bool) -> Pieces:
-    """Return what influences are made of, neuron by neuron."""
-    many, classes = len(theta) * family.responses, family.classes
-    X = np.asarray(shared.X)
-    eta = np.einsum("lcf,nf->lcn", theta[..., :-1], X) + theta[..., -1:]
-    if lanes.offset is not None:
-        eta = eta + lanes.offset
-    used = np.broadcast_to(lanes.weight, lanes.y.shape)
-    eta = np.where(np.repeat(used > 0, classes, axis=1), eta, 1.0)
-    slope, bend = _derivatives(family, eta, lanes.y, lanes.log_scale, bends)
-    alive = used.reshape(many, 1, len(X)) > 0
-    slope = np.where(alive, np.asarray(slope).reshape(many, classes, -1), 0.0)
-    if bends:
-        bend = np.asarray(bend).reshape(classes, many, classes, -1)
-        bend = np.where(alive[:, None], np.moveaxis(bend, 0, 2), 0.0)
-    mask = np.asarray(lanes.mask).reshape(many, classes, -1)
-    mask = np.concatenate([mask, np.ones((many, classes, 1), bool)], axis=2)
-    at, n_features = _coordinates(family, X.shape[1]), X.shape[1]
+def pieces(family, lanes, hessian, covariance) -> Pieces:
+    """Return what does not need the rows, neuron by neuron."""
+    n_features, classes = np.shape(lanes.mask)[-1], family.classes
+    at = _coordinates(family, n_features)
     alone = family._replace(responses=1)
     basis = _target.split(alone, np.eye(at.shape[1]), n_features)
     columns, ends = _target.to_columns(alone, *basis[:2])
     to_theta = np.concatenate([columns, ends[..., None]], axis=-1).reshape(at.shape[1], -1)
-    block = lambda a: a[:, at[:, :, None], at[:, None]].reshape(many, *at.shape[1:] * 2)  # noqa: E731
-    return Pieces(
-        np.column_stack([X, np.ones(len(X))]), used.reshape(many, -1), slope, bend, mask, block(hessian),
-        block(covariance), to_theta,
-    )  # fmt: skip
+    mask = np.asarray(lanes.mask).reshape(-1, classes, n_features)
+    mask = np.concatenate([mask, np.ones((*mask.shape[:2], 1), bool)], axis=2)
+    block = lambda a: a[:, at[:, :, None], at[:, None]].reshape(-1, *at.shape[1:] * 2)  # noqa: E731
+    return Pieces(block(hessian), block(covariance), to_theta, mask)
+
+
+def with_rows(given: Pieces, sandwich: Sandwich, family, shared, lanes, theta) -> Pieces:
+    """Return the pieces with what the rows say at the fit, `theta` (lanes, columns, features + 1)."""
+    X, classes = np.asarray(shared.X), family.classes
+    eta = np.einsum("lcf,nf->lcn", theta[..., :-1], X) + theta[..., -1:]
+    if lanes.offset is not None:
+        eta = eta + lanes.offset
+    weight = np.broadcast_to(lanes.weight, lanes.y.shape)
+    eta = np.where(np.repeat(weight > 0, classes, axis=1), eta, 1.0)
+    bends = sandwich.kind in ("HC2", "HC3", "CR3")
+    slope, bend = _derivatives(family, eta, lanes.y, lanes.log_scale, bends)
+    weight = weight.reshape(-1, len(X))
+    alive = weight[:, None] > 0
+    slope = np.where(alive, np.asarray(slope).reshape(len(weight), classes, -1), 0.0)
+    if bends:
+        bend = np.moveaxis(np.asarray(bend).reshape(classes, *slope.shape), 0, 2)
+        bend = np.where(alive[:, None], bend, 0.0)
+    X = np.column_stack([X, np.ones(len(X))])
+    return given._replace(X=X, weight=weight, slope=slope, bend=bend)
 
 
 def _coordinates(family, n_features: int) -> np.ndarray:
