@@ -1,6 +1,7 @@
 """Laws of the report: its numbers and verdicts do not depend on how the same data are written down."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -382,3 +383,14 @@ def test_remedies_are_for_the_model_at_hand():
         assert there in text
         assert not_there not in text
     assert _remedies.advise(dataclasses.replace(check, status="ok"), _facts()) == ""
+
+
+def test_the_study_of_power_runs_and_its_cases_are_those_of_the_documentation(capsys):
+    from studies import report_power
+
+    found = report_power.main(["--sets", "1", "--only", "order not told"])
+    assert found == {"fault": (0, 1)}
+    assert "`time=True`" in capsys.readouterr().out
+    page = (Path(__file__).resolve().parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
+    for case in (*report_power.HEALTHY, *report_power.fault_cases()):
+        assert f"| {case.name} | {case.n} |" in page, "run `python -m tests.studies.report_power`"

@@ -38,7 +38,7 @@ _CSS = """
   border-bottom: 1px solid var(--line); background: none; color: inherit; }
 .bayesglm-report td.number, .bayesglm-report th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
-.bayesglm-report .gallery { display: grid; gap: 1rem;
+.bayesglm-report .gallery { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 .bayesglm-report figure { margin: 0; border: 1px solid var(--line); padding: .7rem; break-inside: avoid; }
 .bayesglm-report svg { width: 100%; height: auto; display: block; color: var(--ink); fill: currentColor;

@@ -77,7 +77,7 @@ def _dispersion(facts: Facts, check: Check) -> str:
     found = []
     if over:
         family = (
-            "raise the `scale` of NegativeBinomial, which `sample_posterior` estimates"
+            "raise the `scale` of NegativeBinomial, or estimate it (`scale='estimate'`, or `sample_posterior`)"
             if negative_binomial
             else "use NegativeBinomial"
         )
@@ -125,7 +125,10 @@ def _distribution(facts: Facts, check) -> str:
     if facts.is_a(PoissonObservations):
         return "Try NegativeBinomial, or add missing features."
     if facts.is_a(NegativeBinomialObservations):
-        return "Change the `scale` of NegativeBinomial (`sample_posterior` estimates it), or add missing features."
+        return (
+            "Estimate the `scale` of NegativeBinomial (`scale='estimate'`, or `sample_posterior`), or add missing "
+            "features."
+        )
     if facts.is_a(GaussianObservations):
         other = "Gamma, or the log of the response" if facts.positive else "a transformed response"
         return f"Look for outliers and heavy tails; try {other}; add missing features."

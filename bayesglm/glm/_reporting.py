@@ -182,6 +182,8 @@ class Reporting(Predictive):
             "versions": {name: _version(name) for name in _PACKAGES},
             "device": str(jax.devices()[0].platform),
         }
+        if self._classifier:
+            found["classes"] = [str(label) for label in self._encoder.classes_]
         if self.solver_state_ is not None:
             found["solver steps"] = int(getattr(self.solver_state_, "iter_num", 0))
         if self._posterior is not None:
@@ -226,7 +228,7 @@ class Reporting(Predictive):
             model, rows.y, weight, np.exp(wide(mean)) if self._classifier else wide(mean), scale,
             np.broadcast_to(np.asarray(dof, float).ravel(), (n_neurons,)), *scores,
             wide(eta), wide(slope), design.matrix, wide(problem.mask) > 0, wide(coef),
-            self._labels()["feature"], order,
+            [_called(name) for name in self._labels()["feature"]], order,
         )  # fmt: skip
 
     def _predicted(self, X, coef, intercept, offset):
@@ -334,6 +336,11 @@ def _transforms(cells, uniform, model) -> list[_residuals.Intervals]:
     return [
         _residuals.Intervals(*columns) for columns in zip(lower.T, upper.T, weight.T, strict=True)
     ]
+
+
+def _called(label) -> str:
+    """Return a label of a feature that can stand alone."""
+    return f"feature {label}" if str(label).isdigit() else str(label)
 
 
 def _of_state(state, name: str, n_neurons: int):
