@@ -12,8 +12,8 @@ import bayesglm as nmo
 from bayesglm.diagnostics import _pictures
 
 NAMES = (
-    "a/b", "a.b", "/", "../..", ".", "N/A", "nan", "None", "", " ", "a, b", "[0]", "0", "coef", "posterior", "chain", "draw",
-    "Größe ☃", "it's \"quoted\"", "two\nlines", "x" * 300, "<b>&amp;", "-->", "$", r"$\frac{$", "%s {0}", r"\0",
+    "a/b", "a.b", "/", "../..", ".", "N/A", "nan", "None", "", " ", "a, b", "[0]", "0", "coef", "posterior", "chain",
+    "draw", "Größe ☃", "it's \"quoted\"", "two\nlines", "x" * 300, "<b>&amp;", "-->", "$", r"$\frac{$", "%s {0}", r"\0",
 )  # fmt: skip
 #: Labels of classes of each kind.
 CLASSES = {
