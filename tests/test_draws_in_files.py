@@ -4,69 +4,7 @@ import h5netcdf
 import numpy as np
 import pytest
 import xarray as xr
-from tables import N_FEATURES, N_NEURONS
-
-from bayesglm import posterior
-from bayesglm._design import feature_labels
-from bayesglm._sampling._sampler import Sampled
-from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
-
-CHAINS, DRAWS, ROWS, CLASSES = 2, 5, 7, ("left", "right")
-FACES = {
-    "GLM": (lambda: GLM("Gaussian", regularizer="Ridge", regularizer_strength=0.1), ()),
-    "PopulationGLM": (PopulationGLM, (N_NEURONS,)),
-    "ClassifierGLM": (lambda: ClassifierGLM(2), (2,)),
-    "ClassifierPopulationGLM": (lambda: ClassifierPopulationGLM(2), (N_NEURONS, 2)),
-}
-_rng = np.random.default_rng(3)
-
-
-def fitted(face):
-    make, outputs = FACES[face]
-    estimator = make()
-    estimator.coef_ = {
-        "speed": _rng.normal(size=(1, *outputs)),
-        "head": _rng.normal(size=(N_FEATURES - 1, *outputs)),
-    }
-    estimator.intercept_ = _rng.normal(size=outputs or (1,))
-    if estimator._classifier:
-        estimator.set_classes(CLASSES)
-    return estimator
-
-
-def drawn(estimator):
-    """Draws as `sample_posterior` leaves them, without the time of it."""
-    structure, widths, coef = estimator._coef
-    outputs = coef.shape[1:]
-    n_neurons = outputs[0] if estimator._population else 1
-    columns = 2 if estimator._classifier else 1
-    lead = (CHAINS, DRAWS, n_neurons)
-    stats = {
-        "lp": _rng.normal(size=lead),
-        "diverging": _rng.random(lead) < 0.1,
-        "n_steps": _rng.integers(1, 8, lead),
-    }
-    no = np.zeros(n_neurons, bool)
-    draws = Sampled(
-        _rng.normal(size=(*lead, columns, N_FEATURES)), _rng.normal(size=(*lead, columns)),
-        _rng.normal(size=(*lead, 2 - columns)), stats, _rng.random(n_neurons), no, no, ~no, None, 0.5,
-    )  # fmt: skip
-    names = {"feature": feature_labels(structure, widths)}
-    if estimator._population:
-        names["neuron"] = np.arange(n_neurons)
-    if estimator._classifier:
-        names["class"] = np.array(CLASSES)
-    attrs = _attach.settings(estimator) | {
-        "n_train": np.full(n_neurons, 7.0), "num_warmup": -1, "random_key": np.array([0, 3]),
-        "step_size": np.nan, "resampled_neurons": np.array([], int), "prior": "penalty",
-    }  # fmt: skip
-    y = _rng.poisson(1.0, size=(ROWS, n_neurons)).astype(float)
-    log_prior = {"coef": _rng.normal(size=lead)}
-    tree = posterior.to_tree(
-        draws, outputs, n_neurons, names, attrs, y if estimator._population else y[:, 0], log_prior
-    )
-    _attach.seal(tree)
-    return tree
+from made_up import DRAWS, FACES, drawn, fitted
 
 
 @pytest.fixture

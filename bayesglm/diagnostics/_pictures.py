@@ -29,6 +29,7 @@ _STYLE = {
     "xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
     "figure.subplot.left": 0.22, "figure.subplot.right": 0.97, "figure.subplot.bottom": 0.2,
     "figure.subplot.top": 0.96, "axes.titlesize": 10, "figure.facecolor": "white", "axes.facecolor": "white",
+    "text.parse_math": False,  # names are the user's
     "legend.framealpha": 0.0, "axes.prop_cycle": cycler(color=["#3987e5", "#d9822b", "#2f9e6e", "#c45ab3"]),
 }  # fmt: skip
 
@@ -261,7 +262,8 @@ def _trace(tree, ess, names):
     data = tree["posterior"].dataset
     worst = np.argsort(np.where(np.isnan(ess), np.inf, ess))[:_TRACES]
     draws = np.concatenate([_draws.by_neuron(v) for v in data.data_vars.values()], axis=3)
-    some = {names[j]: (("chain", "draw"), draws[:, :, 0, j]) for j in worst}
+    # the names of parameters may hold what those of variables may not, such as a slash
+    some = {str(j): (("chain", "draw"), draws[:, :, 0, j]) for j in worst}
     coords = {name: data[name].values for name in ("chain", "draw")}
     chosen = xr.DataTree.from_dict({"posterior": xr.Dataset(some, coords)})
     figure = _arviz("plot_trace", chosen, size=(_SIZE[0], 1.9 * len(worst)), col_wrap=1)
