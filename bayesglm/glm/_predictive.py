@@ -334,11 +334,10 @@ class Predictive(Sampling):
         if self._posterior is not None and "scale" in self._posterior["posterior"]:
             value = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
             return {"value": np.asarray(value).tolist(), "how": "sampled"}
-        own = type(model).estimate_scale is not observation_models.Observations.estimate_scale
-        estimated = model.has_scale or (observation_models.static(model) is model and own)
-        if estimated and self._scale is None:
+        try:
+            value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
+        except ValueError:  # of a fit set by hand
             return {"value": None, "how": "unknown"}
-        value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
         return {
             "value": value.tolist() if len(value) > 1 else float(value[0]),
             "how": getattr(model, "scale_origin", "estimated by fit"),
