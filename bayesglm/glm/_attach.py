@@ -182,7 +182,9 @@ def _check_groups(estimator, tree) -> None:
     per_draw = (*_DRAWS, *neuron)
     known = {
         "posterior": {"coef": coef, "intercept": (*_DRAWS, *coef[3:]), "scale": per_draw},
-        "sample_stats": dict.fromkeys(set(tree["sample_stats"].data_vars) - {"khat"}, per_draw) | {"khat": neuron},
+        "sample_stats": {
+            name: neuron if name in ("khat", "importance_ess") else per_draw for name in tree["sample_stats"].data_vars
+        },
         "observed_data": {"y": ("sample", *neuron)},
         "log_prior": {"coef": per_draw, "intercept": per_draw, "scale": per_draw},
     }  # fmt: skip
