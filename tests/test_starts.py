@@ -261,3 +261,17 @@ def test_responses_that_leave_nothing_to_find_are_fitted_without_a_word(family, 
             mean = LINKS[link](problem.X @ theta)[0][:, 0]
             if np.abs(y[:, k] - mean).max() > 1e-6 * np.abs(y[:, k]).max():  # else it is exact
                 assert problem.residual_distance(theta) <= CLOSE, (name, k)
+
+
+@pytest.mark.parametrize("kind", ["Ridge", "Lasso"])
+def test_fewer_rows_than_features_end_at_the_optimum_or_say_so(kind, rng):
+    """Large counts, of which the penalty moves little: features depend on one another, and all of them matter."""
+    few = X[:4] @ rng.normal(size=(P, 6))
+    y = np.round(1e6 * np.exp(tables.ETA[:4]))
+    message = fit(model := population("Poisson", "exp", kind), few, y)
+    good = trusted(model)
+    assert good.all() or "did not converge" in message
+    coef, intercept = fitted(model)
+    for k in np.flatnonzero(good):
+        problem = Problem("Poisson", "exp", few, y[:, k], kind, tables.REGULARIZERS[kind])
+        assert problem.residual_distance(problem.theta(coef[:, k], intercept[k])) <= CLOSE
