@@ -48,6 +48,7 @@ UNITS = {
     ("Gaussian", "exp"): lambda coef, intercept, scale, c: (coef, intercept + np.log(c), scale * c**2),
     ("Gamma", "one_over_x"): lambda coef, intercept, scale, c: (coef / c, intercept / c, scale),
     ("Gamma", "exp"): lambda coef, intercept, scale, c: (coef, intercept + np.log(c), scale),
+    ("Poisson", "exp"): lambda coef, intercept, scale, c: (coef, intercept + np.log(c), scale),
 }  # fmt: skip
 
 
@@ -64,6 +65,17 @@ def test_units_of_the_response_are_those_of_the_estimates(family, link, unit):
         np.testing.assert_allclose(a, b, rtol=ATOL, atol=ATOL * np.abs(b).max())
     np.testing.assert_allclose(other.score(X, y * unit, "pseudo-r2-Cohen"),
                                one.score(X, y, "pseudo-r2-Cohen"), rtol=1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e6])
+@pytest.mark.parametrize("family", tables.RESPONSES)
+def test_units_of_weights_do_not_move_an_estimate_without_penalty(family, unit):
+    y = tables.RESPONSES[family]
+    plain = fitted(population(family, None).fit(X, y))
+    other = fitted(population(family, None).fit(X, y, sample_weight=np.full(N, unit)))
+    for a, b in zip(other, plain, strict=True):
+        # a sum of weights below one is stopped as one row is: ten times 1e-6 standard errors of that
+        np.testing.assert_allclose(a, b, rtol=0, atol=10 * ATOL)
 
 
 @pytest.mark.parametrize("link", ["one_over_x", "exp", "softplus"])
