@@ -393,7 +393,10 @@ class Objective:
             scale = np.clip(residual, exact, 1.0)
         else:
             scale = np.maximum(residual, exact * self.response_power + _NOTHING)
-        return np.sqrt(self.n * at_one / scale**power)
+        # Rates and weights in any units: less than one row, or one count, in all would make any start an optimum.
+        mass = self.n if power else self.n * np.sqrt(self.response_power)
+        n = np.where((mass > 0) & (mass < 1), self.n / mass, self.n)
+        return np.sqrt(n * at_one / scale**power)
 
     def gram(self, theta, shared: bool, dense: bool) -> Gram:
         """Return the curvature-weighted second moments of the features, about the weighted mean.

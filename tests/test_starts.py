@@ -48,6 +48,7 @@ UNITS = {
     ("Gaussian", "exp"): lambda coef, intercept, scale, c: (coef, intercept + np.log(c), scale * c**2),
     ("Gamma", "one_over_x"): lambda coef, intercept, scale, c: (coef / c, intercept / c, scale),
     ("Gamma", "exp"): lambda coef, intercept, scale, c: (coef, intercept + np.log(c), scale),
+    ("Poisson", "exp"): lambda coef, intercept, scale, c: (coef, intercept + np.log(c), scale),
 }  # fmt: skip
 
 
@@ -64,6 +65,17 @@ def test_units_of_the_response_are_those_of_the_estimates(family, link, unit):
         np.testing.assert_allclose(a, b, rtol=ATOL, atol=ATOL * np.abs(b).max())
     np.testing.assert_allclose(other.score(X, y * unit, "pseudo-r2-Cohen"),
                                one.score(X, y, "pseudo-r2-Cohen"), rtol=1e-5)  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e6])
+@pytest.mark.parametrize("family", tables.RESPONSES)
+def test_units_of_weights_do_not_move_an_estimate_without_penalty(family, unit):
+    y = tables.RESPONSES[family]
+    plain = fitted(population(family, None).fit(X, y))
+    other = fitted(population(family, None).fit(X, y, sample_weight=np.full(N, unit)))
+    for a, b in zip(other, plain, strict=True):
+        # a sum of weights below one is stopped as one row is: ten times 1e-6 standard errors of that
+        np.testing.assert_allclose(a, b, rtol=0, atol=10 * ATOL)
 
 
 @pytest.mark.parametrize("link", ["one_over_x", "exp", "softplus"])
@@ -261,3 +273,17 @@ def test_responses_that_leave_nothing_to_find_are_fitted_without_a_word(family, 
             mean = LINKS[link](problem.X @ theta)[0][:, 0]
             if np.abs(y[:, k] - mean).max() > 1e-6 * np.abs(y[:, k]).max():  # else it is exact
                 assert problem.residual_distance(theta) <= CLOSE, (name, k)
+
+
+@pytest.mark.parametrize("kind", ["Ridge", "Lasso"])
+def test_fewer_rows_than_features_end_at_the_optimum_or_say_so(kind, rng):
+    """Large counts, of which the penalty moves little: features depend on one another, and all of them matter."""
+    few = X[:4] @ rng.normal(size=(P, 6))
+    y = np.round(1e6 * np.exp(tables.ETA[:4]))
+    message = fit(model := population("Poisson", "exp", kind), few, y)
+    good = trusted(model)
+    assert good.all() or "did not converge" in message
+    coef, intercept = fitted(model)
+    for k in np.flatnonzero(good):
+        problem = Problem("Poisson", "exp", few, y[:, k], kind, tables.REGULARIZERS[kind])
+        assert problem.residual_distance(problem.theta(coef[:, k], intercept[k])) <= CLOSE
