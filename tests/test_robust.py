@@ -163,6 +163,24 @@ def test_a_population_has_the_errors_of_its_neurons(kind):
         np.testing.assert_allclose(table[k::3], alone, rtol=1e-5, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["HC3", "CR3", "HAC"])
+def test_masked_features_and_groups_of_neurons_change_nothing_for_errors(kind):
+    """A masked feature is a deleted one; neurons in one group without a strength are neurons."""
+    y, mask = tables.RESPONSES["Gaussian"], np.ones((4, 3), int)
+    mask[1, 0] = mask[3, 2] = 0
+    how = {"robust": kind} | ({"groups": GROUPS} if kind == "CR3" else {})
+    groups = nmo.regularizer.GroupLasso(np.repeat(np.eye(4)[:, :, None], 3, axis=2))
+    for regularizer, strength in (("UnRegularized", None), (groups, 0.0)):
+        model = nmo.glm.PopulationGLM("Gaussian", None, regularizer, strength, feature_mask=mask)
+        errors = model.fit(X, y).summary(X, y, **how)["std_error"].to_numpy().reshape(5, 3)
+        for k in range(3):
+            used = mask[:, k] > 0
+            alone = nmo.glm.GLM("Gaussian").fit(X[:, used], y[:, k])
+            expected = alone.summary(X[:, used], y[:, k], **how)["std_error"]
+            np.testing.assert_allclose(errors[np.append(used, True), k], expected, rtol=1e-5)
+            assert (errors[:4][~used, k] == 0).all()
+
+
 HOW = {
     "information": {},
     "HC3": {"robust": True},
