@@ -8,6 +8,7 @@ import statsmodels.api as sm
 import tables
 
 import bayesglm as nmo
+from bayesglm.glm import _robust
 
 N = tables.N_SAMPLES
 X = tables.X
@@ -153,7 +154,7 @@ def test_rows_that_are_left_out_say_nothing(face, kind):
 
 
 @pytest.mark.parametrize("kind", ["HC3", "CR3", "HAC"])
-def test_a_population_has_the_errors_of_its_neurons(kind):
+def test_a_population_has_the_errors_of_its_neurons(kind, monkeypatch):
     y = tables.RESPONSES["Gaussian"].copy()
     y[::9, 1] = np.nan
     how = {"robust": kind} | ({"groups": GROUPS} if kind == "CR3" else {})
@@ -161,6 +162,27 @@ def test_a_population_has_the_errors_of_its_neurons(kind):
     for k in range(3):
         alone = nmo.glm.GLM("Gaussian").fit(X, y[:, k]).summary(X, y[:, k], **how)
         np.testing.assert_allclose(table[k::3], alone, rtol=1e-5, atol=1e-12)
+    monkeypatch.setattr(_robust, "_BYTES", 1)  # a neuron at a time
+    again = nmo.glm.PopulationGLM("Gaussian").fit(X, y).summary(X, y, **how)
+    np.testing.assert_allclose(again, table, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["HC3", "CR3", "HAC"])
+def test_masked_features_and_groups_of_neurons_change_nothing_for_errors(kind):
+    """A masked feature is a deleted one; neurons in one group without a strength are neurons."""
+    y, mask = tables.RESPONSES["Gaussian"], np.ones((4, 3), int)
+    mask[1, 0] = mask[3, 2] = 0
+    how = {"robust": kind} | ({"groups": GROUPS} if kind == "CR3" else {})
+    groups = nmo.regularizer.GroupLasso(np.repeat(np.eye(4)[:, :, None], 3, axis=2))
+    for regularizer, strength in (("UnRegularized", None), (groups, 0.0)):
+        model = nmo.glm.PopulationGLM("Gaussian", None, regularizer, strength, feature_mask=mask)
+        errors = model.fit(X, y).summary(X, y, **how)["std_error"].to_numpy().reshape(5, 3)
+        for k in range(3):
+            used = mask[:, k] > 0
+            alone = nmo.glm.GLM("Gaussian").fit(X[:, used], y[:, k])
+            expected = alone.summary(X[:, used], y[:, k], **how)["std_error"]
+            np.testing.assert_allclose(errors[np.append(used, True), k], expected, rtol=1e-5)
+            assert (errors[:4][~used, k] == 0).all()
 
 
 HOW = {

@@ -11,6 +11,7 @@ import tables
 from numpyro.infer.util import log_density
 
 import bayesglm as nmo
+from bayesglm import posterior
 
 N, NEURONS, CLASSES = tables.N_SAMPLES, tables.N_NEURONS, tables.N_CLASSES
 X = tables.X
@@ -211,3 +212,23 @@ def test_units_are_those_of_densities_in_leave_one_out():
     order = np.random.default_rng(4).permutation(N)
     permuted = model.loo(X[order], y[order])
     np.testing.assert_allclose([permuted.elpd, permuted.se], [score.elpd, score.se], rtol=1e-9)
+
+
+def test_some_rows_stand_for_all_copies_of_long_data(monkeypatch):
+    model, y = faces("Ridge")["GLM Gaussian"]
+    weights = {"sample_weight": np.random.default_rng(3).uniform(0.5, 3.0, N)}
+    model.sample_posterior(X, y, **QUIET, **weights)
+    whole = model.loo(X, y, **weights)
+    monkeypatch.setattr(posterior, "MAX_CELLS", N // 2)
+    some = model.loo(X, y, **weights)
+    assert (
+        some.n_data_points == whole.n_data_points == pytest.approx(weights["sample_weight"].sum())
+    )
+    # four standard errors, of which there is one draw
+    assert 0 < abs(some.elpd - whole.elpd) < 4.0 * some.subsampling_se
+    # over many halves of the rows; one half knows it to 1 / sqrt(2 * 100), and scores have a tail
+    rng, weight, estimates = np.random.default_rng(0), weights["sample_weight"], []
+    for _ in range(2000):
+        half = rng.permutation(N)[: N // 2]
+        estimates.append(whole.elpd_i.values[half].sum() * weight.sum() / weight[half].sum())
+    np.testing.assert_allclose(some.subsampling_se, np.std(estimates), rtol=0.3)
