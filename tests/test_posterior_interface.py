@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-import statsmodels.api as sm
 import tables
 import xarray as xr
 from arviz_stats import compare, psense
@@ -305,23 +304,6 @@ def test_probability_integral_transforms_are_uniform(single, population):
 
 
 # -- tables ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("robust", [False, True])
-@pytest.mark.parametrize(
-    ("name", "family"), [("Poisson", sm.families.Poisson()), ("Gaussian", None)]
-)
-def test_standard_errors_of_a_fit_are_those_of_statsmodels(name, family, robust):
-    y = tables.RESPONSES[name][:, 0]
-    model = nmo.glm.GLM(name).fit(X, y)
-    table = model.summary(X, y, robust=robust)
-    theirs = sm.GLM(y, np.column_stack([X, np.ones(len(X))]), family=family).fit(
-        tol=1e-12, cov_type="HC0" if robust else "nonrobust"
-    )
-    np.testing.assert_allclose(table["estimate"], theirs.params, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(table["std_error"], theirs.bse, rtol=1e-4)
-    np.testing.assert_allclose(table["p_value"], theirs.pvalues, rtol=1e-2, atol=1e-9)
-    assert "confidence" in table.attrs["interval"]
 
 
 def test_a_penalised_fit_has_an_approximate_posterior_interval(single):

@@ -11,11 +11,13 @@ import tables
 from numpyro.infer.util import log_density
 
 import bayesglm as nmo
+from bayesglm import posterior
 
 N, NEURONS, CLASSES = tables.N_SAMPLES, tables.N_NEURONS, tables.N_CLASSES
 X = tables.X
 #: How often each row counts: N rows again in all.
 TIMES = np.random.default_rng(5).permutation(np.repeat([0, 1, 2], [50, 100, 50]))
+GROUPS = np.arange(N) % 20
 REPEATED = np.repeat(np.arange(N), TIMES)
 # The normal approximation is not judged here: both sides of a law have the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*the normal approximation is too far off")
@@ -73,8 +75,10 @@ def test_fits_scores_and_errors_count_a_row_as_often_as_its_weight_says(face):
     for model, data, weights in pair(face, "UnRegularized", lambda m, X, y, w: m.fit(X, y, **w)):
         found = {"scale": model.scale_, "dof": model.dof_resid_}
         found |= {kind: model.score(*data, score_type=kind, **weights) for kind in SCORES}
-        for robust in (False, True):
-            table = model.summary(*data, robust=robust, **weights)
+        groups = GROUPS[slice(None) if weights else REPEATED]
+        for robust in (False, "HC1", True, "CR1", "cluster"):
+            more = {"groups": groups} if str(robust)[0].lower() == "c" else {}
+            table = model.summary(*data, robust=robust, **more, **weights)
             found |= {f"{name}, robust {robust}": table[name] for name in table}
         results.append(found)
     assert_same(results)
@@ -185,3 +189,46 @@ def test_rows_that_are_left_out_are_not_missed(rng):
     other = {"sample_weight": weights["sample_weight"][:, ::-1]}
     with pytest.raises(ValueError, match="of neuron 0"):
         model.loo(holes, y, **other)
+
+
+def test_units_are_those_of_densities_in_leave_one_out():
+    """With the same draws in the units of the data, each score is less by the logarithm of the unit of the response."""
+    y, unit, units = tables.RESPONSES["Gaussian"], 50.0, np.array([1e-2, 1.0, 30.0, 1e3])
+    model = nmo.glm.PopulationGLM("Gaussian", None, "Ridge", 0.1).sample_posterior(X, y, **QUIET)
+    score, uniform = model.loo(X, y), model.loo_pit(X, y)
+    tree = model.posterior_.copy()
+    data = tree["posterior"].dataset
+    coef = data["coef"] * (unit / units)[:, None]
+    tree["posterior"] = data.assign(
+        coef=coef, intercept=data["intercept"] * unit, scale=data["scale"] * unit**2
+    )
+    other = nmo.glm.PopulationGLM("Gaussian", None, "Ridge", 0.1).fit(X * units, y * unit)
+    other.posterior_ = tree
+    more = other.loo(X * units, y * unit)
+    np.testing.assert_allclose(more.elpd, score.elpd - y.size * np.log(unit), rtol=1e-9)
+    for name in ("se", "p"):
+        np.testing.assert_allclose(more[name], score[name], rtol=1e-6)
+    np.testing.assert_allclose(other.loo_pit(X * units, y * unit), uniform, rtol=0, atol=1e-9)
+    order = np.random.default_rng(4).permutation(N)
+    permuted = model.loo(X[order], y[order])
+    np.testing.assert_allclose([permuted.elpd, permuted.se], [score.elpd, score.se], rtol=1e-9)
+
+
+def test_some_rows_stand_for_all_copies_of_long_data(monkeypatch):
+    model, y = faces("Ridge")["GLM Gaussian"]
+    weights = {"sample_weight": np.random.default_rng(3).uniform(0.5, 3.0, N)}
+    model.sample_posterior(X, y, **QUIET, **weights)
+    whole = model.loo(X, y, **weights)
+    monkeypatch.setattr(posterior, "MAX_CELLS", N // 2)
+    some = model.loo(X, y, **weights)
+    assert (
+        some.n_data_points == whole.n_data_points == pytest.approx(weights["sample_weight"].sum())
+    )
+    # four standard errors, of which there is one draw
+    assert 0 < abs(some.elpd - whole.elpd) < 4.0 * some.subsampling_se
+    # over many halves of the rows; one half knows it to 1 / sqrt(2 * 100), and scores have a tail
+    rng, weight, estimates = np.random.default_rng(0), weights["sample_weight"], []
+    for _ in range(2000):
+        half = rng.permutation(N)[: N // 2]
+        estimates.append(whole.elpd_i.values[half].sum() * weight.sum() / weight[half].sum())
+    np.testing.assert_allclose(some.subsampling_se, np.std(estimates), rtol=0.3)

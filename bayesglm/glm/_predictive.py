@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, posterior
-from bayesglm.glm import _asymptotics, _results
+from bayesglm import _design, observation_models, posterior
+from bayesglm.glm import _asymptotics, _results, _robust
 from bayesglm.glm._joint import check_counts
 from bayesglm.glm._problem import check_offset
 from bayesglm.glm._sampling import Sampling, _check_key
@@ -239,7 +239,10 @@ class Predictive(Sampling):
                 "with the same `sample_weight`."
             )
 
-    def summary(self, X=None, y=None, *, prob=0.94, robust=False, sample_weight=None, offset=None):
+    def summary(
+        self, X=None, y=None, *, prob=0.94, robust=False, groups=None, trials=None, maxlags=None,
+        sample_weight=None, offset=None,
+    ):  # fmt: skip
         """Return a table of all parameters.
 
         Parameters
@@ -248,8 +251,20 @@ class Predictive(Sampling):
             The training data, needed where nothing was sampled.
         prob : float
             Probability of the intervals.
-        robust : bool
-            Sandwich standard errors, which hold when the family is wrong; without draws only.
+        robust : bool or str
+            Sandwich standard errors, from X and y, which hold when the family is wrong, and for a penalised model are
+            those of the penalised estimate. ``True`` is ``"HC3"``: rows are independent, their variance is free.
+            ``"HC0"`` to ``"HC3"`` name a correction for small samples. ``"cluster"`` is ``"CR3"``: rows of one of the
+            `groups` may depend on each other; ``"CR1"`` is the common correction. ``"HAC"``: rows may depend on those
+            before them.
+        groups : array (samples,), optional
+            Label of the group of each row.
+        trials : array (samples,), optional
+            For HAC, a label of the stretch of consecutive rows to which each row belongs; by default the epochs of a
+            pynapple X, otherwise all rows are one.
+        maxlags : int, optional
+            For HAC, the rows over which dependence reaches; by default each parameter's own, by Andrews' rule after
+            prewhitening.
         sample_weight, offset
             As in :meth:`fit`.
 
@@ -258,12 +273,20 @@ class Predictive(Sampling):
         : pandas.DataFrame
             After :meth:`sample_posterior`: mean, sd, equal-tailed interval, effective sample sizes and R-hat. After
             `fit` alone: estimate, standard error from the observed information, and interval; for UnRegularized models
-            also z and p-values. What the interval is stands in ``attrs["interval"]``.
+            also z (t, with degrees of freedom, where a dispersion is estimated or groups or moments are counted) and
+            p-values. What the interval is stands in ``attrs["interval"]``, the dispersion and where it comes from in
+            ``attrs["dispersion"]``.
 
         Raises
         ------
         ValueError
-            If X and y are missing where they are needed, or `prob` is not between 0 and 1.
+            If X and y are missing where they are needed, an argument is out of range or goes with another kind of
+            errors, or the rows do not add up to those that were fitted.
+
+        Warns
+        -----
+        RuntimeWarning
+            Naming neurons without errors of the kind asked for.
         """
         _check_prob(prob)
         self._require_fit()
@@ -272,14 +295,16 @@ class Predictive(Sampling):
                 raise ValueError(
                     "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
                 )
-            if robust:
+            if robust or any(each is not None for each in (groups, trials, maxlags)):
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
             return self._table(prob)
         with jax.enable_x64(True):
             rows, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
             self._check_trained(rows)
-            found = _asymptotics.standard_errors(self, problem, robust)
+            trials = _epochs(X) if trials is None and robust == "HAC" else trials
+            sandwich = _robust.asked(robust, groups, trials, maxlags, rows.weight)
+            found = _asymptotics.standard_errors(self, problem, sandwich)
         structure, widths, coef = self._coef
         names = {"feature": _design.feature_labels(structure, widths)}
         if self._population:
@@ -287,14 +312,42 @@ class Predictive(Sampling):
         if self._classifier:
             names["class"] = list(self._encoder.classes_)
         tests = all(term is None for term in problem.penalty)
-        table = posterior.asymptotic(coef, self._intercept, *found, names, prob, tests)
-        table.attrs["interval"] = _asymptotics.meaning(problem.penalty, robust, prob)
+        table = posterior.asymptotic((coef, self._intercept), *found, names, prob, tests)
+        dof = np.concatenate([np.ravel(part) for part in found.dof])
+        table.attrs["interval"] = _asymptotics.meaning(problem.penalty, sandwich, dof, prob)
+        table.attrs["dispersion"] = self._dispersion()
         return table
+
+    def _dispersion(self) -> dict:
+        """Return the dispersion of the responses, and where it comes from, in plain numbers and words."""
+        model = self.observation_model
+        if self._posterior is not None and "scale" in self._posterior["posterior"]:
+            value = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
+            return {"value": np.asarray(value).tolist(), "how": "sampled"}
+        own = type(model).estimate_scale is not observation_models.Observations.estimate_scale
+        estimated = model.has_scale or (observation_models.static(model) is model and own)
+        if estimated and self._scale is None:
+            return {"value": None, "how": "unknown"}
+        value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
+        return {
+            "value": value.tolist() if len(value) > 1 else float(value[0]),
+            "how": "estimated by fit" if estimated else "fixed by the observation model",
+        }
 
     def _table(self, prob, convergence=None):
         table = posterior.of_draws(self._posterior, prob, convergence)
         table.attrs["interval"] = f"equal-tailed posterior interval of probability {prob}"
+        table.attrs["dispersion"] = self._dispersion()
         return table
+
+
+def _epochs(X):
+    """Return the index of the epoch of each row of pynapple features, None for anything else."""
+    indexed = X if hasattr(X, "time_support") else jax.tree.leaves(X)[0]
+    if not hasattr(indexed, "time_support"):
+        return None
+    starts = np.asarray(indexed.time_support.start)
+    return np.searchsorted(starts, np.asarray(indexed.t), side="right") - 1
 
 
 def _check_prob(prob) -> None:

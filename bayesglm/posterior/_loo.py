@@ -136,7 +136,9 @@ def elpd_data(found: Pointwise, n_draws: int, n_all: float) -> ELPDData:
     box = lambda a: xr.DataArray(a if used.all() else a[used], dims=names)  # noqa: E731
     more = {}
     if subsampled:
-        error = n_all * np.sqrt((1.0 - n / n_all) / n * squares / (n - 1.0))
+        # rows were drawn, not copies
+        moved = np.square(weight * (each - np.average(each, weights=weight))).sum()
+        error = n_all / n * np.sqrt((1.0 - n / n_all) * moved * len(each) / (len(each) - 1.0))
         more = {"subsample_size": _count(n), "subsampling_se": float(error)}
         more |= {"loo_subsample_observations": None, "elpd_loo_approx": None}
     return _elpd_class(subsampled)(

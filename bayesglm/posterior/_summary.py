@@ -4,7 +4,6 @@ References
 ----------
 Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021), Rank-normalization, folding, and localization: an improved R-hat.
 doi:10.1214/20-BA1221
-White (1980), A heteroskedasticity-consistent covariance matrix estimator. doi:10.2307/1912934
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy import stats
 
 from bayesglm.posterior._convergence import Convergence, convergence
 
@@ -65,13 +64,15 @@ def _label(name: str, labels) -> str:
     return f"{name}[{', '.join(map(str, labels))}]" if labels else name
 
 
-def asymptotic(coef, intercept, coef_error, intercept_error, names, prob: float, tests: bool):
-    """Return estimates, standard errors and intervals; with `tests` also z and p-values.
+def asymptotic(estimate, error, dof, maxlags, names, prob: float, tests: bool):
+    """Return estimates, standard errors and intervals; with `tests` also z (or t) and p-values.
+
+    Where the reference is Student's t, its degrees of freedom are a column.
 
     Parameters
     ----------
-    coef, coef_error : arrays (features, *outputs)
-    intercept, intercept_error : arrays (outputs)
+    estimate, error, dof, maxlags : tuples of arrays (features, *outputs) and (*outputs)
+        For coefficients and intercepts; infinite degrees of freedom for the normal distribution, None without lags.
     names : dict
         Labels of feature, neuron and class.
     """
@@ -80,17 +81,22 @@ def asymptotic(coef, intercept, coef_error, intercept_error, names, prob: float,
     labels = list(names.values())
     index = [_label("coef", each) for each in itertools.product(*labels)]
     index += [_label("intercept", each) for each in itertools.product(*labels[1:])]
-    estimate = np.concatenate([np.ravel(coef), np.ravel(intercept)])
-    error = np.concatenate([np.ravel(coef_error), np.ravel(intercept_error)])
-    reach = ndtri(0.5 + prob / 2) * error
+    flat = lambda pair: np.concatenate([np.ravel(part) for part in pair])  # noqa: E731
+    estimate, error, dof = flat(estimate), flat(error), flat(dof)
+    reach = stats.t.ppf(0.5 + prob / 2, dof) * error
     table = {
         "estimate": estimate,
         "std_error": error,
         "low": estimate - reach,
         "high": estimate + reach,
     }
+    student = np.isfinite(dof).any()
     if tests:
         with np.errstate(invalid="ignore", divide="ignore"):
-            z = estimate / error
-        table |= {"z": z, "p_value": 2.0 * ndtr(-np.abs(z))}
+            ratio = estimate / error
+        table |= {"t" if student else "z": ratio, "p_value": 2.0 * stats.t.sf(np.abs(ratio), dof)}
+    if student:
+        table["dof"] = dof
+    if maxlags is not None:
+        table["maxlags"] = flat(maxlags)
     return pd.DataFrame(table, index=pd.Index(index, name="parameter"))
