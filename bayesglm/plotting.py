@@ -243,6 +243,7 @@ def coefficients(table, *, ax=None) -> Axes:
     ax.plot(middle, place, "o", markersize=4)
     some = slice(None, None, -(-len(table) // _LABELLED))
     ax.set_yticks(place[some], table.index[some])
+    ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_xlabel("coefficient")
     return ax
 

@@ -32,7 +32,8 @@ _CSS = """
 .bayesglm-report .status { color: var(--tone); font-weight: 600; white-space: nowrap; }
 .bayesglm-report .card { border: 1px solid var(--line); border-left: .4rem solid var(--tone); padding: .6rem .9rem;
   margin: .6rem 0; }
-.bayesglm-report .scroll { overflow-x: auto; }
+.bayesglm-report .scroll { overflow-x: auto; overflow-wrap: break-word; }
+.bayesglm-report .neurons td { white-space: nowrap; }
 .bayesglm-report table { border-collapse: collapse; font-size: .9rem; width: 100%; background: none; }
 .bayesglm-report th, .bayesglm-report td { text-align: left; padding: .3rem .6rem; vertical-align: top;
   border-bottom: 1px solid var(--line); background: none; color: inherit; }
@@ -149,7 +150,7 @@ def _neurons(report) -> str:
         for label, row in shown.iterrows()
     ]
     more = _more(table)
-    return f"<section><h2>Neurons, worst first</h2>{_table(head, rows, 2)}{more}</section>"
+    return f'<section class="neurons"><h2>Neurons, worst first</h2>{_table(head, rows, 2)}{more}</section>'
 
 
 def _parameters(report) -> str:

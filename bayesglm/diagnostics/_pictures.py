@@ -267,8 +267,7 @@ def _trace(tree, ess, names):
     coords = {name: data[name].values for name in ("chain", "draw")}
     chosen = xr.DataTree.from_dict({"posterior": xr.Dataset(some, coords)})
     figure = _arviz("plot_trace", chosen, size=(_SIZE[0], 1.9 * len(worst)), col_wrap=1)
-    if figure.get_layout_engine() is not None:
-        figure.get_layout_engine().set(h_pad=0.1)
+    figure.set_layout_engine("constrained", h_pad=0.08)
     for ax, j in zip(figure.axes, worst, strict=False):
         ax.set_xlabel("")
         ax.set_title(_short(names[j]))
@@ -292,14 +291,15 @@ def _pareto(loo, k: int, figure) -> None:
 def _replicated(found, k: int, figure) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    figure.subplots_adjust(left=0.03, wspace=0.15)
-    axes = figure.subplots(1, len(found.observed))
-    for ax, (name, value) in zip(axes, found.observed.items(), strict=True):
+    figure.set_size_inches(_SIZE[0], 1.3 * _SIZE[1])
+    figure.subplots_adjust(left=0.04, bottom=0.16, wspace=0.1, hspace=0.6)
+    axes = figure.subplots(-(-len(found.observed) // 2), 2).ravel()
+    for ax, (name, value) in zip(axes, found.observed.items(), strict=False):
         ax.hist(found.drawn[name][:, k], bins=15, alpha=0.6)
         ax.axvline(value[k], color=_INK)
         ax.set_yticks([])
         ax.set_xlabel(name)
-        ax.xaxis.set_major_locator(MaxNLocator(2, prune="both", min_n_ticks=1))
+        ax.xaxis.set_major_locator(MaxNLocator(4, prune="both"))
 
 
 def _svg(figure, title: str, fits: bool) -> str:
