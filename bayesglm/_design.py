@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from bayesglm import _process
+
 __all__ = ["Design"]
 
 
@@ -135,6 +137,7 @@ class Design:
         ValueError
             If a leaf is not two-dimensional, or leaves differ in their number of samples.
         """
+        _process.check()
         if stored and is_stored(X):
             return cls(Stored(X), jax.tree.structure(0), (X.shape[1],))
         leaves, structure = jax.tree.flatten(X)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from bayesglm import _design
+from bayesglm import _design, _process
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
 from bayesglm.glm._problem import check_offset
@@ -25,7 +25,7 @@ class Parameters(Configuration):
         if self._coef is None:
             return None
         structure, widths, array = self._coef
-        return jax.tree.map(jnp.asarray, _design.split(structure, widths, array))
+        return jax.tree.map(_shown, _design.split(structure, widths, array))
 
     @coef_.setter
     def coef_(self, value):
@@ -36,7 +36,7 @@ class Parameters(Configuration):
     @property
     def intercept_(self):
         """Intercepts: (1,), (neurons,), (classes,) or (neurons, classes); None before `fit`."""
-        return None if self._intercept is None else jnp.asarray(self._intercept)
+        return _shown(self._intercept)
 
     @intercept_.setter
     def intercept_(self, value):
@@ -47,7 +47,7 @@ class Parameters(Configuration):
     @property
     def scale_(self):
         """Dispersion of the response; None before `fit`."""
-        return None if self._scale is None else jnp.asarray(self._scale)
+        return _shown(self._scale)
 
     @scale_.setter
     def scale_(self, value):
@@ -56,7 +56,7 @@ class Parameters(Configuration):
     @property
     def dof_resid_(self):
         """Residual degrees of freedom; None before `fit`."""
-        return None if self._dof_resid is None else jnp.asarray(self._dof_resid)
+        return _shown(self._dof_resid)
 
     @dof_resid_.setter
     def dof_resid_(self, value):
@@ -143,6 +143,14 @@ class Parameters(Configuration):
         if not hasattr(leaf, "time_support"):
             return values
         return _results.to_pynapple(leaf, np.asarray(values), getattr(self, "_metadata", None))
+
+
+def _shown(array):
+    """Return what is kept as the JAX array that the user sees."""
+    if array is None:
+        return None
+    _process.check()
+    return jnp.asarray(array)
 
 
 def _like(offset_shape, shape):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.util import is_prng_key
 
-from bayesglm import observation_models, posterior
+from bayesglm import _process, observation_models, posterior
 from bayesglm._design import feature_labels
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
@@ -236,6 +236,7 @@ def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estim
 
 def _check_key(random_key):
     """Return a typed random key and the numbers that stand for it."""
+    _process.check()
     if random_key is None:
         random_key = jax.random.key(0)
     try:
