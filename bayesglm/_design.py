@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bayesglm import _process
 from bayesglm._input import column_names, to_numeric
 
 __all__ = ["Design"]
@@ -122,6 +123,7 @@ class Design:
         ValueError
             If a leaf is not two-dimensional, or leaves differ in their number of samples.
         """
+        _process.check()
         if stored and is_stored(X):
             return cls(Stored(X), jax.tree.structure(0), (X.shape[1],), (None,))
         leaves, structure = jax.tree.flatten(X)

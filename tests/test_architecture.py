@@ -16,6 +16,7 @@ MAX_LINES = 500
 # one another. `bayesglm/__init__.py` stands after all of them.
 LAYERS = (
     "_progress",
+    "_process",
     "_input",
     "_design",
     "_component",

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
-from bayesglm import _design
+from bayesglm import _design, _process
 from bayesglm._input import check_names, neuron_names
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
@@ -27,7 +27,7 @@ class Parameters(Configuration):
         if self._coef is None:
             return None
         structure, widths, array = self._coef
-        return jax.tree.map(jnp.asarray, _design.split(structure, widths, array))
+        return jax.tree.map(_shown, _design.split(structure, widths, array))
 
     @coef_.setter
     def coef_(self, value):
@@ -38,7 +38,7 @@ class Parameters(Configuration):
     @property
     def intercept_(self):
         """Intercepts: (1,), (neurons,), (classes,) or (neurons, classes); None before `fit`."""
-        return None if self._intercept is None else jnp.asarray(self._intercept)
+        return _shown(self._intercept)
 
     @intercept_.setter
     def intercept_(self, value):
@@ -63,7 +63,7 @@ class Parameters(Configuration):
     @property
     def scale_(self):
         """Dispersion of the response; None before `fit`."""
-        return None if self._scale is None else jnp.asarray(self._scale)
+        return _shown(self._scale)
 
     @scale_.setter
     def scale_(self, value):
@@ -73,7 +73,7 @@ class Parameters(Configuration):
     @property
     def dof_resid_(self):
         """Residual degrees of freedom; None before `fit`."""
-        return None if self._dof_resid is None else jnp.asarray(self._dof_resid)
+        return _shown(self._dof_resid)
 
     @dof_resid_.setter
     def dof_resid_(self, value):
@@ -214,6 +214,14 @@ class Parameters(Configuration):
         if not hasattr(leaf, "time_support"):
             return values
         return _results.to_pynapple(leaf, np.asarray(values), getattr(self, "_metadata", None))
+
+
+def _shown(array):
+    """Return what is kept as the JAX array that the user sees."""
+    if array is None:
+        return None
+    _process.check()
+    return jnp.asarray(array)
 
 
 def _like(offset_shape, shape):

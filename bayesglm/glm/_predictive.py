@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import posterior
+from bayesglm import _process, posterior
 from bayesglm.glm import _asymptotics, _results, _robust
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
@@ -22,6 +22,7 @@ class Predictive(Sampling):
     def _draws(self, what: str, thin=None) -> posterior.Posterior:
         if self._posterior is None:
             raise ValueError(f"`{what}` needs posterior draws: call `sample_posterior` first.")
+        _process.check()
         scale = _results.dispersion(self.observation_model, self._scale)
         return posterior.Posterior.of(
             self._posterior, np.asarray(scale, float), self.observation_model,

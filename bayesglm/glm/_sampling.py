@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.util import is_prng_key
 
-from bayesglm import observation_models, posterior
+from bayesglm import _process, observation_models, posterior
 from bayesglm._design import feature_labels
 from bayesglm._input import Names, neuron_names
 from bayesglm._progress import Share
@@ -238,6 +238,7 @@ def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estim
 
 def check_key(random_key):
     """Return a typed random key and the numbers that stand for it."""
+    _process.check()
     if random_key is None:
         random_key = jax.random.key(0)
     if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
