@@ -118,8 +118,8 @@ def _check_rank(view: View) -> None:
             so = "improper" if exact else "too close to improper for the precision of the numbers"
             raise ImproperPosteriorError(
                 f"The posterior{_named(view, np.array(same))} is {so}: features {names} are "
-                f"{'' if exact else 'nearly '}linearly dependent on others or on the intercept, and their prior is flat. "
-                f"Leave them out. {_REMEDY}"
+                f"{'' if exact else 'nearly '}linearly dependent on others or on the intercept, and their prior is "
+                f"flat. Leave them out. {_REMEDY}"
             )
 
 
