@@ -115,11 +115,16 @@ def _check_rank(view: View) -> None:
                 if (view.flat[:, j] == view.flat[:, k]).all()
             ]
             names = ", ".join(view.labels[j] for j in dependent[:10])
-            so = "improper" if exact else "too close to improper for the precision of the numbers"
+            so, how = "improper", "linearly"
+            if not exact:
+                so, how = (
+                    "too close to improper for the precision of the numbers",
+                    "nearly linearly",
+                )
             raise ImproperPosteriorError(
                 f"The posterior{_named(view, np.array(same))} is {so}: features {names} are "
-                f"{'' if exact else 'nearly '}linearly dependent on others or on the intercept, and their prior is flat. "
-                f"Leave them out. {_REMEDY}"
+                f"{how} dependent on others or on the intercept, and their prior is flat. Leave them out. "
+                + _REMEDY
             )
 
 

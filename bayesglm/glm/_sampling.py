@@ -54,6 +54,10 @@ class Sampling(Fitting):
     ):  # fmt: skip
         r"""Fit, and draw from the posterior of which the fit is the mode.
 
+        The mode is that of coefficients and intercepts given the dispersion `scale_`. Under priors that `fit` does not
+        know (an `intercept_prior`, or ``prior="auto"``) it is found anew, and `scale_` is then the posterior median of
+        the dispersion, instead of the estimate from the residuals.
+
         Neurons are sampled side by side, in float64, each in coordinates in which the normal approximation at its mode
         is standard. Afterwards :attr:`posterior_`, :meth:`summary`, :meth:`predict_interval`, :meth:`loo` and the like
         are available until the next `fit`.
@@ -100,7 +104,8 @@ class Sampling(Fitting):
         Warns
         -----
         RuntimeWarning
-            Naming the neurons whose draws are not to be trusted.
+            Naming the neurons whose draws are not to be trusted; and whatever `fit` warns of, which is also kept in the
+            attribute `fit_warnings` of the posterior.
 
         References
         ----------
@@ -125,13 +130,13 @@ class Sampling(Fitting):
             except BaseException:
                 self._encoder = previous
                 raise
-        fitted, tree, message = found
+        fitted, tree, messages = found
         tree["posterior"].attrs["sampling_time"] = time.perf_counter() - begin
         self._forget_fit()
         self.__dict__.update(fitted)
         self._posterior = tree
-        if message:
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        for category, message in messages:
+            warnings.warn(message, category, stacklevel=2)
         return self
 
     def _sample(
@@ -152,14 +157,13 @@ class Sampling(Fitting):
         if weak is None:
             _propriety.check(view)
             options = options._replace(check=partial(_check_information, view, problem))
-        if own:
-            fitted = _unfitted(problem, rows)
-        else:
-            with (
-                warnings.catch_warnings()
-            ):  # what is wrong with a fit is told of the posterior below
-                warnings.simplefilter("ignore", RuntimeWarning)
+        with warnings.catch_warnings(record=True) as caught:  # told when the draws are kept
+            warnings.simplefilter("always")
+            if own:
+                fitted = _unfitted(problem, rows)
+            else:
                 fitted = self._fit(X, y, None, sample_weight, offset, bar=False)
+        messages = [(each.category, str(each.message)) for each in caught]
         priors = _lanes.priors_of(
             problem, scale, fitted["_scale"], scale_prior, intercept_prior, weak
         )
@@ -172,12 +176,17 @@ class Sampling(Fitting):
             options.method, _step_size(sampled), sampled.retried.sum(),
         )  # fmt: skip
         if own:
-            fitted |= _from_draws(problem, sampled, rows)
+            options.progress.phase("mode")
+            found = _sampler.true_modes(family, shared, lanes, sampled, options)
+            fitted |= _at_mode(problem, found, rows)
         log_prior = _log_prior.at_draws(
             self._model(problem, priors, scale_prior), family, shared, lanes, sampled[:3]
         )
         tree = self._tree(problem, sampled, options, seed, priors, log_prior)
-        return fitted, tree, _message(sampled, options, problem, self._population)
+        told = "\n".join(text for kind, text in messages if issubclass(kind, RuntimeWarning))
+        tree["posterior"].attrs["fit_warnings"] = told
+        message = _message(sampled, options, problem, self._population)
+        return fitted, tree, messages + [(RuntimeWarning, message)] * bool(message)
 
     def _model(self, problem, priors, scale_prior):
         """Return the model that was sampled."""
@@ -319,16 +328,14 @@ def _unfitted(problem, rows) -> dict[str, Any]:
             "_intercept": np.atleast_1d(intercept), "_scale": scale, "_dof_resid": None}  # fmt: skip
 
 
-def _from_draws(problem, sampled, rows) -> dict[str, Any]:
+def _at_mode(problem, found, rows) -> dict[str, Any]:
     """Return the mode that was found under priors that `fit` does not know."""
-    coef, intercept = problem.params(
-        np.concatenate([sampled.mode[0], sampled.mode[1][..., None]], axis=-1)
-    )
-    found = {"_coef": (rows.design.structure, rows.design.widths, coef),
-             "_intercept": np.atleast_1d(intercept)}  # fmt: skip
-    if sampled.log_scale.size:
-        found["_scale"] = np.exp(sampled.log_scale).mean(axis=(0, 1)).reshape(-1)
-    return found
+    coef, intercept = problem.params(np.concatenate([found[0], found[1][..., None]], axis=-1))
+    fitted = {"_coef": (rows.design.structure, rows.design.widths, coef),
+              "_intercept": np.atleast_1d(intercept)}  # fmt: skip
+    if found[2].size:
+        fitted["_scale"] = found[2].reshape(-1)
+    return fitted
 
 
 def _step_size(sampled) -> float:
