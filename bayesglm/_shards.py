@@ -29,6 +29,30 @@ _END_ROWS = MAX_BLOCK_ROWS + 16
 _WORK_PER_SHARD = 400_000
 
 
+# Bytes up to which rows are copied in order to fill them up: in less time than a program takes to compile.
+_FILL_BYTES = 1 << 25
+
+
+def filled_length(n_rows: int, n_bytes: int) -> int:
+    """Return the number of rows to compute with, so that a few lengths, and programs, serve all.
+
+    It is the next of eight lengths between powers of two, at most an eighth more; beyond 32 MB each length is its own.
+    """
+    if n_bytes > _FILL_BYTES:
+        return n_rows
+    step = 1 << max(0, (n_rows - 1).bit_length() - 4)
+    return -(-n_rows // step) * step
+
+
+def fill(array: np.ndarray, n_rows: int, value=None) -> np.ndarray:
+    """Return an array filled up to `n_rows` rows with its last row, or with a value."""
+    if len(array) == n_rows:
+        return array
+    more = array[-1:] if value is None else np.asarray(value, array.dtype)
+    more = np.broadcast_to(more, (n_rows - len(array), *array.shape[1:]))
+    return np.concatenate([array, more])
+
+
 class Matrix(NamedTuple):
     """Rows (rows, features) in memory, of which JAX needs no copy."""
 
@@ -171,7 +195,8 @@ class Shards:
 
         if len(self.parts) == 1:
             return run(self.parts[0])
-        key = (*key, self.n_features, self.dtype, self.n_rows, len(self.parts))
+        length = self.n_rows if self.stored else self.parts[0].shape[0]
+        key = (*key, self.n_features, self.dtype, length, len(self.parts))
         # Two threads would compile the same program twice.
         alone = 0 if key in _compiled else 1
         results = [run(part) for part in self.parts[:alone]]

@@ -4,6 +4,8 @@ What is counted is the tracing of programs and their lowering, which happen befo
 """
 
 import contextlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -145,6 +147,93 @@ def test_predictions_and_scores_compile_nothing_the_second_time():
     with compiled() as seen:
         second.predict(X), second.score(*data(2))
     assert seen == []
+
+
+ROWS = {  # with the numbers of rows that are filled up to one length
+    "GLM": (nmo.glm.GLM(), lambda y: y[:, 0]),
+    "PopulationGLM": (nmo.glm.PopulationGLM("Gamma", "exp", "Lasso", 0.01), lambda y: 0.5 + y),
+    "ClassifierGLM": (nmo.glm.ClassifierGLM(2), lambda y: y[:, 0] > 0),
+}
+
+
+@pytest.mark.parametrize("score_type", nmo.observation_models.SCORE_TYPES)
+@pytest.mark.parametrize("face", ROWS)
+def test_another_number_of_rows_close_by_compiles_nothing(face, score_type):
+    model, of_counts = ROWS[face]
+
+    def use(n, seed):
+        X, y = data(seed, n=n, neurons=tables.N_NEURONS)
+        fitted = clone(model).fit(X, of_counts(y))
+        fitted.predict(X), fitted.score(X, of_counts(y), score_type=score_type)
+        offset = np.full(n, 0.1) if face == "GLM" else None
+        fitted.fit(X, of_counts(y), sample_weight=np.full(n, 2.0), offset=offset)
+        if offset is not None:
+            fitted.predict(X, offset=offset)
+
+    for seed in range(3):
+        use(200, seed)
+    with compiled() as seen:
+        for n in (193, 201, 208):
+            use(n, n)
+    assert seen == []
+
+
+@pytest.mark.parametrize("face", ROWS)
+def test_rows_that_fill_up_change_nothing(face):
+    """A fit of 201 rows, filled up to 208, is that of 208 rows of which seven have no weight."""
+    model, of_counts = ROWS[face]
+    X, y = data(3, n=208, neurons=tables.N_NEURONS)
+    y = of_counts(y)
+    some = clone(model).fit(X[:201], y[:201])
+    weight = (np.arange(208) < 201).astype(float)
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    # the same sums in another order, and steps that stop within 1e-4 standard errors of the optimum
+    np.testing.assert_allclose(some.coef_, weighted.coef_, rtol=1e-4, atol=1e-5)
+    with jax.enable_x64(True):
+        for kind in nmo.observation_models.SCORE_TYPES:
+            filled = some.score(X[:201], y[:201], score_type=kind)
+            given = some.score(X, y, score_type=kind, sample_weight=weight)
+            np.testing.assert_allclose(filled, given, rtol=1e-12)
+        np.testing.assert_array_equal(some.predict(X[:201]), some.predict(X)[:201])
+
+
+LENGTHS = """
+import jax
+import numpy as np
+import bayesglm as nmo
+
+compiled = []
+listen = lambda event, duration, **_: compiled.append(event) if "backend_compile" in event else None
+jax.monitoring.register_event_duration_secs_listener(listen)
+rng = np.random.default_rng(0)
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4 / 1024
+
+
+# twenty from all over the range, then eighty others
+lengths = [*range(400, 600, 10), *(n for n in range(401, 600) if n % 5 in (1, 3))]
+for count, n in enumerate(lengths, 1):
+    X = rng.normal(size=(n, 4))
+    y = rng.poisson(np.exp(0.3 * X[:, 0]))
+    model = nmo.glm.GLM(regularizer="Ridge", regularizer_strength=0.1).fit(X, y)
+    model.predict(X), model.score(X, y)
+    if count in (20, 100):
+        print(len(compiled), resident())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_hundred_numbers_of_rows_keep_no_more_than_twenty():
+    command = [sys.executable, "-c", LENGTHS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (programs, before), (later, after) = (map(float, s.split()) for s in done.stdout.splitlines())
+    # a handful of steps of the filled length, and rare programs that a long line search needs first
+    assert later - programs < 10
+    # each new number of rows used to keep about 24 MB, so that these were two gigabytes
+    assert after - before < 40
 
 
 @pytest.mark.parametrize("kind", ["Ridge", "Lasso"])

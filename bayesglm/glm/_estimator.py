@@ -56,7 +56,7 @@ class Estimator(Reporting):
         if self._classifier:
             _warn_of_missing(rate)
             return self._like_input(X, self._encoder.decode(rate.argmax(axis=-1)))
-        return self._like_input(X, jnp.asarray(rate))
+        return self._like_input(X, jax.device_put(rate))  # `jnp.asarray` compiles for each shape
 
     @of_fit
     def score(

@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 
 from bayesglm import _design, _process
 from bayesglm._input import check_names, neuron_names
+from bayesglm._shards import fill, filled_length
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
 from bayesglm.glm._problem import check_offset
@@ -201,12 +202,13 @@ class Parameters(Configuration):
         encoder = self._encoder if self._classifier else None
         dtype = design.matrix.dtype
         offset = check_offset(offset, (design.n_samples, n_neurons), encoder, dtype)
-        # The product is left to numpy, which has nothing to compile for each new number of rows.
+        # The product is left to numpy, which has nothing to compile; the inverse link sees a few lengths.
         with np.errstate(invalid="ignore", over="ignore"):
             eta = np.tensordot(design.matrix, coef.astype(dtype), 1) + intercept.astype(dtype)
             if offset is not None:
                 eta = eta + offset.reshape(_like(offset.shape, eta.shape))
-        return np.asarray(self.inverse_link_function(jnp.asarray(eta)))
+        some = fill(eta, filled_length(len(eta), eta.nbytes))
+        return np.asarray(self.inverse_link_function(jax.device_put(some)))[: len(eta)]
 
     def _like_input(self, X, values):
         """Return values on the time axis of pynapple input, and unchanged otherwise."""

@@ -18,7 +18,7 @@ from bayesglm._design import Design, Stored
 from bayesglm._input import require_y, to_labels
 from bayesglm._objective import Objective, Spec, chunks_of
 from bayesglm._penalty import Penalty
-from bayesglm._shards import Data, Matrix, Shards, cuts, even
+from bayesglm._shards import Data, Matrix, Shards, cuts, even, fill, filled_length
 from bayesglm.labels import MISSING
 
 # Rows that the centre of the features is taken from; it only has to be close.
@@ -58,6 +58,23 @@ class Rows:
     def n(self) -> np.ndarray:
         """Sum of the weights of each neuron."""
         return np.broadcast_to(self.weight.sum(axis=0, dtype=float), self.y.shape[1:])
+
+    def filled(self) -> Rows:
+        """Return these rows with others of no weight, so that programs compiled for another number of rows serve."""
+        X = self.design.matrix
+        arrays = [a for a in (X, self.y, self.weight, self.offset) if a is not None]
+        n = (
+            len(X)
+            if isinstance(X, Stored)
+            else filled_length(len(X), sum(a.nbytes for a in arrays))
+        )
+        if n == len(X):
+            return self
+        offset = None if self.offset is None else fill(self.offset, n)
+        return replace(
+            self, design=self.design.with_matrix(fill(X, n)), y=fill(self.y, n),
+            weight=fill(self.weight, n, 0), offset=offset,
+        )  # fmt: skip
 
     def left_out(self, neurons=None) -> str:
         """Return in words what was left out because something is missing; empty if nothing was.
@@ -305,9 +322,11 @@ class Problem:
         n_chunks = chunks_of(lanes)
         columns = len(self.mask[0].ravel()) // lanes
         matrix = Matrix if whole else Matrix.of
+        more = self if whole else replace(self, rows=rows.filled())
+        row_weight = fill(row_weight, len(more.rows.y), 0)
         parts = tuple(
-            partial(self._part, matrix, row_weight, n_chunks, *ends)
-            for ends in self._pieces(whole, X.shape[1] * lanes * columns)
+            partial(more._part, matrix, row_weight, n_chunks, *ends)
+            for ends in more._pieces(whole, X.shape[1] * lanes * columns)
         )
         if whole or not isinstance(X, Stored):
             parts = tuple(part() for part in parts)

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesglm import _design, observation_models
 from bayesglm._input import Names
+from bayesglm._shards import fill, filled_length
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.glm._solve import listed
 from bayesglm.solvers import State
@@ -168,7 +169,9 @@ def score(model, rows: Rows, rate, scale, score_type, aggregate, weighted: bool,
                 RuntimeWarning,
                 stacklevel=5,
             )
-        cells = jnp.asarray(np.where(known, weight, 0.0))
+        n = filled_length(len(y), rate.nbytes)
+        cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))
+        y, rate, weight = fill(y, n), fill(rate, n), fill(weight, n, 0)
         mean = lambda s: jnp.sum(jnp.where(cells > 0, cells * s, 0.0)) / jnp.sum(cells)  # noqa: E731
     else:
         rows_used = (weight > 0).reshape(len(y), -1).all(axis=1)
