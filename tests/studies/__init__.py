@@ -1,0 +1,1 @@
+"""Simulation studies: too long for every run of the tests, which run them in miniature."""
