@@ -64,7 +64,7 @@ def test_a_sampler_logs_neurons_chains_draws_and_how_many_were_sampled_again(cap
     (line,) = messages(caplog, logging.INFO, "glm._sampling")
     again = len(model.posterior_.posterior.attrs["resampled_neurons"])
     assert re.fullmatch(
-        r"sampled 3 neurons in \S+ s: 4 chains of 200 draws by nuts, a step size of \S+, "
+        r"sampled 3 neurons in \S+ s: 4 chains of 200 draws by nuts, a median step size of \S+, "
         rf"{again} neurons again",
         line,
     )

@@ -1,1 +1,1 @@
-"""Simulation studies: scripts that print the tables of the documentation, ``python -m tests.studies.NAME``."""
+"""Simulation studies: scripts that print tables, ``python -m tests.studies.NAME``; the tests run them in miniature."""
