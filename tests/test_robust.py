@@ -8,6 +8,7 @@ import statsmodels.api as sm
 import tables
 
 import bayesglm as nmo
+from bayesglm.glm import _robust
 
 N = tables.N_SAMPLES
 X = tables.X
@@ -153,7 +154,7 @@ def test_rows_that_are_left_out_say_nothing(face, kind):
 
 
 @pytest.mark.parametrize("kind", ["HC3", "CR3", "HAC"])
-def test_a_population_has_the_errors_of_its_neurons(kind):
+def test_a_population_has_the_errors_of_its_neurons(kind, monkeypatch):
     y = tables.RESPONSES["Gaussian"].copy()
     y[::9, 1] = np.nan
     how = {"robust": kind} | ({"groups": GROUPS} if kind == "CR3" else {})
@@ -161,6 +162,9 @@ def test_a_population_has_the_errors_of_its_neurons(kind):
     for k in range(3):
         alone = nmo.glm.GLM("Gaussian").fit(X, y[:, k]).summary(X, y[:, k], **how)
         np.testing.assert_allclose(table[k::3], alone, rtol=1e-5, atol=1e-12)
+    monkeypatch.setattr(_robust, "_BYTES", 1)  # a neuron at a time
+    again = nmo.glm.PopulationGLM("Gaussian").fit(X, y).summary(X, y, **how)
+    np.testing.assert_allclose(again, table, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["HC3", "CR3", "HAC"])

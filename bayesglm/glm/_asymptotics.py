@@ -75,8 +75,8 @@ def standard_errors(estimator, problem, sandwich) -> Errors:
         found.variance[~np.isfinite(fitted)] = np.nan
         found.variance[fitted == 0] = 0.0
     else:
-        given = _robust.with_rows(given, sandwich, family, shared, lanes, theta)
-        found = _robust.spread(sandwich, given, problem.rows.n, dof)
+        rows = family, shared, lanes, theta
+        found = _robust.spread(sandwich, given, problem.rows.n, dof, *rows)
         if (
             isinstance(problem.observation_model, _ESTIMATED)
             and sandwich.kind in _robust.HETEROSCEDASTIC

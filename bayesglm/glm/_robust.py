@@ -31,6 +31,8 @@ CLUSTER = ("CR1", "CR3")
 _BEST = {True: "HC3", "cluster": "CR3"}
 # One minus the leverage of a row, or what is left of the curvature, below which the row decides a parameter alone.
 _ALONE = 1e-8
+# Bytes of the derivatives of the rows of some lanes.
+_BYTES = 1 << 27
 
 
 class Sandwich(NamedTuple):
@@ -179,9 +181,14 @@ def pieces(family, lanes, hessian, covariance) -> Pieces:
     return Pieces(block(hessian), block(covariance), to_theta, mask)
 
 
-def with_rows(given: Pieces, sandwich: Sandwich, family, shared, lanes, theta) -> Pieces:
-    """Return the pieces with what the rows say at the fit, `theta` (lanes, columns, features + 1)."""
-    X, classes = np.asarray(shared.X), family.classes
+def with_rows(
+    given: Pieces, sandwich: Sandwich, family, shared, lanes, theta, some: slice
+) -> Pieces:
+    """Return the pieces of some lanes with what the rows say at the fit, `theta` (lanes, columns, features + 1)."""
+    many, X, classes = len(theta), np.asarray(shared.X), family.classes
+    lanes = jax.tree.map(lambda a: a[some] if len(a) == many else a, lanes)
+    theta = theta[some]
+    neurons = slice(some.start * family.responses, some.stop * family.responses)
     eta = np.einsum("lcf,nf->lcn", theta[..., :-1], X) + theta[..., -1:]
     if lanes.offset is not None:
         eta = eta + lanes.offset
@@ -196,7 +203,8 @@ def with_rows(given: Pieces, sandwich: Sandwich, family, shared, lanes, theta) -
         bend = np.moveaxis(np.asarray(bend).reshape(classes, *slope.shape), 0, 2)
         bend = np.where(alive[:, None], bend, 0.0)
     X = np.column_stack([X, np.ones(len(X))])
-    return given._replace(X=X, weight=weight, slope=slope, bend=bend)
+    own = {name: getattr(given, name)[neurons] for name in ("hessian", "covariance", "mask")}
+    return given._replace(X=X, weight=weight, slope=slope, bend=bend, **own)
 
 
 def _coordinates(family, n_features: int) -> np.ndarray:
@@ -233,20 +241,29 @@ class Spread(NamedTuple):
     maxlags: np.ndarray | None = None
 
 
-def spread(sandwich: Sandwich, given: Pieces, n, dof) -> Spread:
+def spread(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, theta) -> Spread:
     """Return sandwich variances.
 
     Parameters
     ----------
     n, dof : arrays (neurons,)
         Sum of the weights, and residual degrees of freedom.
+    theta : array (lanes, columns, features + 1)
+        The fit.
 
     Returns
     -------
     : Spread
         NaN for neurons in which a row, or a group, decides a parameter alone.
     """
-    found = [_one(sandwich, given, k, n[k], dof[k]) for k in range(len(n))]
+    found, many, each = [], len(theta), family.responses
+    bytes_each = 8 * (1 + family.classes) * theta.shape[1] * len(shared.X)
+    size = int(np.clip(_BYTES // bytes_each, 1, many))
+    for begin in range(0, many, size):
+        some = slice(begin, min(begin + size, many))
+        part = with_rows(given, sandwich, family, shared, lanes, theta, some)
+        first, last = some.start * each, some.stop * each
+        found += [_one(sandwich, part, k - first, n[k], dof[k]) for k in range(first, last)]
     return Spread(
         *(None if part[0] is None else np.stack(part) for part in zip(*found, strict=True))
     )
