@@ -396,7 +396,7 @@ def test_the_study_of_power_runs_and_its_cases_are_those_of_the_documentation(ca
         assert f"| {case.name} | {case.n} |" in page, "run `python -m tests.studies.report_power`"
 
 
-@pytest.mark.parametrize("n, p", [(40, 60), (6, 1), (60, 20)])
+@pytest.mark.parametrize(("n", "p"), [(40, 60), (6, 1), (60, 20)])
 def test_what_cannot_be_known_is_said_and_trips_nothing(n, p):
     X, y = _rng.normal(size=(n, p)), _rng.poisson(1.0, size=n) * 1.0
     model = nmo.glm.GLM(regularizer="Ridge", regularizer_strength=0.1).fit(X, y)
