@@ -158,8 +158,8 @@ def rescaled_intervals(model, y, mean, scale, used, stretch) -> Intervals:
     References
     ----------
     Haslinger, Pipa, Brown (2010), Discrete time rescaling theorem. doi:10.1162/NECO_a_00015
-    Wiener (2003), An adjustment to the time-rescaling method for application to short-trial spike train data.
-    doi:10.1162/089976603322385063
+    Wiener (2003), An adjustment to the time-rescaling method for application to short-trial spike train data. Neural
+    Computation 15, 2565-2576.
     Brown, Barbieri, Ventura, Kass, Frank (2002), The time-rescaling theorem and its application to neural spike train
     data analysis. doi:10.1162/08997660252741149
     """

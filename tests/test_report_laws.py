@@ -394,3 +394,16 @@ def test_the_study_of_power_runs_and_its_cases_are_those_of_the_documentation(ca
     page = (Path(__file__).resolve().parents[1] / "docs" / "report.md").read_text(encoding="utf-8")
     for case in (*report_power.HEALTHY, *report_power.fault_cases()):
         assert f"| {case.name} | {case.n} |" in page, "run `python -m tests.studies.report_power`"
+
+
+@pytest.mark.parametrize(("n", "p"), [(40, 60), (6, 1), (60, 20)])
+def test_what_cannot_be_known_is_said_and_trips_nothing(n, p):
+    X, y = _rng.normal(size=(n, p)), _rng.poisson(1.0, size=n) * 1.0
+    model = nmo.glm.GLM(regularizer="Ridge", regularizer_strength=0.1).fit(X, y)
+    report = model.report(X, y, time=True, trials=np.arange(n) // 2)
+    assert report.ok, str(report)
+    unknown = {
+        check.definition.title for check in report.checks.values() if check.status == "unknown"
+    }
+    assert unknown
+    assert all(any(title in text for text in report.not_made) for title in unknown)
