@@ -16,10 +16,12 @@ from bayesglm import (
 from bayesglm._cache import enable_compilation_cache
 from bayesglm.glm import load_model
 from bayesglm.io import inspect_npz
+from bayesglm.leaves import Leaves
 
 __version__ = _version("bayesglm")
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
 __all__ = [
+    "Leaves",
     "__version__",
     "diagnostics",
     "enable_compilation_cache",

@@ -6,33 +6,16 @@ matrix and one array of coefficients (features, *outputs).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
 from bayesglm import _process
+from bayesglm._input import column_names, to_numeric
 
 __all__ = ["Design"]
-
-
-def to_numeric(value, name: str) -> np.ndarray:
-    """Return `value` as a floating-point array: float32 stays, everything else numeric becomes float64.
-
-    Raises
-    ------
-    TypeError
-        If it is not numeric.
-    """
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" and str(array.dtype) != "bfloat16":
-        raise TypeError(
-            f"`{name}` must be array-like with a numeric dtype, but has dtype {array.dtype}. "
-            "Encode categories as numbers first."
-        )
-    low = array.dtype.itemsize <= 4 and array.dtype.kind not in "iub"
-    return np.asarray(array, dtype=np.float32 if low else np.float64)
 
 
 # Bytes that are read from a file at a time.
@@ -115,11 +98,14 @@ class Design:
         Tree structure of X.
     widths
         Number of features of each leaf.
+    names
+        Names of the columns of each leaf, None for one that has none.
     """
 
     matrix: np.ndarray | Stored
     structure: Any
     widths: tuple[int, ...]
+    names: tuple[tuple[str, ...] | None, ...]
 
     @classmethod
     def of(cls, X, name: str = "X", stored: bool = False) -> Design:
@@ -139,7 +125,7 @@ class Design:
         """
         _process.check()
         if stored and is_stored(X):
-            return cls(Stored(X), jax.tree.structure(0), (X.shape[1],))
+            return cls(Stored(X), jax.tree.structure(0), (X.shape[1],), (None,))
         leaves, structure = jax.tree.flatten(X)
         if isinstance(X, (list, tuple)) and leaves and all(np.isscalar(leaf) for leaf in leaves):
             leaves, structure = jax.tree.flatten(np.asarray(X))
@@ -147,21 +133,24 @@ class Design:
             raise ValueError(
                 f"`{name}` is empty; expected an array (samples, features) or a pytree of these."
             )
+        names = tuple(column_names(leaf, name) for leaf in leaves)
         leaves = [to_numeric(leaf, name) for leaf in leaves]
         for leaf in leaves:
             if leaf.ndim != 2:
-                raise ValueError(
-                    f"`{name}` must be 2-dimensional, (samples, features), or a pytree of such arrays, but an array of "
-                    f"shape {leaf.shape} was given. Use `{name}[:, None]` for a single feature."
-                )
+                raise ValueError(_of_wrong_dimension(name, leaf.shape))
         if len({len(leaf) for leaf in leaves}) > 1:
             raise ValueError(
                 f"The leaves of `{name}` have differing numbers of samples: {[len(leaf) for leaf in leaves]}."
             )
-        if len(leaves[0]) == 0 or sum(leaf.shape[1] for leaf in leaves) == 0:
-            raise ValueError(f"`{name}` has no {'samples' if len(leaves[0]) == 0 else 'features'}.")
+        shape = (len(leaves[0]), sum(leaf.shape[1] for leaf in leaves))
+        if 0 in shape:
+            empty, kind = (0, "sample") if shape[0] == 0 else (1, "feature")
+            raise ValueError(
+                f"`{name}` has no {kind}s: {shape[empty]} {kind}(s) (shape={shape}) while a minimum of 1 is required."
+            )
         matrix = leaves[0] if len(leaves) == 1 else np.concatenate(leaves, axis=1)
-        return cls(np.ascontiguousarray(matrix), structure, tuple(leaf.shape[1] for leaf in leaves))
+        widths = tuple(leaf.shape[1] for leaf in leaves)
+        return cls(np.ascontiguousarray(matrix), structure, widths, names)
 
     @property
     def n_samples(self) -> int:
@@ -180,7 +169,26 @@ class Design:
 
     def with_matrix(self, matrix) -> Design:
         """Return the design with other values."""
-        return Design(matrix, self.structure, self.widths)
+        return replace(self, matrix=matrix)
+
+
+def _of_wrong_dimension(name: str, shape) -> str:
+    if len(shape) == 1:
+        advice = (
+            f"Reshape your data with `{name}[:, None]` if it is a single feature, or `{name}[None]` if it is a single "
+            "sample."
+        )
+    elif len(shape) == 0:
+        advice = "A scalar has no samples."
+    else:
+        advice = (
+            f"Put all features of a sample into one row, `{name}.reshape(len({name}), -1)`; to keep them apart, use a "
+            "dict with one matrix for each kind."
+        )
+    return (
+        f"`{name}` must be 2-dimensional, (samples, features), or a pytree of such arrays, but an array of shape "
+        f"{shape} was given. {advice}"
+    )
 
 
 def leaf_slices(widths) -> list[slice]:
@@ -252,14 +260,21 @@ def per_coefficient(value, structure, widths, outputs: tuple[int, ...], name: st
     )
 
 
-def feature_labels(structure, widths) -> list[str]:
-    """Return one label per feature: its index, or the key of its leaf and the index within."""
-    tree = jax.tree.unflatten(structure, list(widths))
+def feature_labels(structure, widths, names=None) -> list[str]:
+    """Return one label per feature: its name or index, beside the key of its leaf if there is one."""
+    names = (None,) * len(widths) if names is None else names
     labels = []
-    for path, width in jax.tree_util.tree_leaves_with_path(tree):
-        key = jax.tree_util.keystr(path, simple=True, separator=".")
-        labels += [f"{key}[{i}]" if key else str(i) for i in range(width)]
+    for key, width, inside in zip(leaf_names(structure), widths, names, strict=True):
+        inside = range(width) if inside is None else inside
+        labels += [f"{key}[{each}]" if key else str(each) for each in inside]
     return labels
+
+
+def leaf_names(structure) -> list[str]:
+    """Return the path to each leaf of X as text; empty where X is a single matrix."""
+    order = jax.tree.unflatten(structure, list(range(structure.num_leaves)))
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(order)]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
 
 
 def check_mask_values(mask, name: str = "feature_mask"):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from numpyro.distributions import constraints
 
 from bayesglm import links
 from bayesglm.distributions import PredictorDistribution
 
-__all__ = ["kappa", "loss_of", "response_distribution", "sample_loss"]
+__all__ = [
+    "SCALE_BOUNDS",
+    "kappa",
+    "loss_of",
+    "most_likely_scale",
+    "response_distribution",
+    "sample_loss",
+]
+
+#: Smallest and largest dispersion that is estimated within a loss. At the smallest, counts are as good as Poisson.
+SCALE_BOUNDS = 1e-6, 1e4
 
 
 def loss_of(distribution, y):
@@ -59,3 +70,17 @@ def kappa(observation_model, scale):
 def sample_loss(observation_model, y, eta, inverse_link_function, scale=1.0):
     """Return the dispersion-free loss of each response."""
     return loss_of(response_distribution(observation_model, eta, inverse_link_function, scale), y)
+
+
+def most_likely_scale(distribution, y, rate):
+    """Return the dispersions (neurons,) of greatest likelihood at given positive means, by bisection in the log."""
+
+    def total(log_scale):
+        return jnp.sum(distribution(rate, links.identity, jnp.exp(log_scale)).log_prob(y))
+
+    low, high = (jnp.full(jnp.shape(y)[1:] or (1,), jnp.log(bound)) for bound in SCALE_BOUNDS)
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        up = jax.grad(total)(middle) > 0
+        low, high = jnp.where(up, middle, low), jnp.where(up, high, middle)
+    return jnp.exp(middle)

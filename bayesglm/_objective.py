@@ -37,6 +37,10 @@ _CHUNK_LANES = 32
 _KHATRI_RAO_FROM, _KHATRI_RAO_PAIRS = 8, 20_000
 
 
+# A mean square below which a response is zero, far enough from the smallest number to be divided by.
+_NOTHING = 1e-250
+
+
 class Spec(NamedTuple):
     """The hashable part of an objective."""
 
@@ -74,7 +78,7 @@ def _losses(spec: Spec, y, eta, scale):
         return sample_loss(spec.observation_model, y, eta, spec.inverse_link, scale)
     lanes, _, rows = eta.shape
     by_class = jnp.moveaxis(eta.reshape(lanes, -1, spec.n_classes, rows), 2, -1)
-    return sample_loss(spec.observation_model, y, by_class, spec.inverse_link, scale)
+    return sample_loss(spec.observation_model, y, by_class, spec.inverse_link)
 
 
 def _residuals(spec: Spec, y, eta):
@@ -91,7 +95,7 @@ def _per_column(weight, columns: int):
     return weight if responses in (1, columns) else jnp.repeat(weight, columns // responses, axis=1)
 
 
-def _where_weighted(weight, value):
+def where_weighted(weight, value):
     # A row without weight may hold anything, NaN included.
     return jnp.where(weight > 0, weight * value, 0.0)
 
@@ -117,8 +121,8 @@ def slopes(spec: Spec, y, weight, eta, scale):
     """Weighted losses and their derivatives in the predictor, of one block."""
     losses, pullback = jax.vjp(lambda e: _losses(spec, y, e, scale), eta)
     (slope,) = pullback(jnp.ones_like(losses))
-    r = _where_weighted(_per_column(weight, eta.shape[1]), slope)
-    return _where_weighted(weight, losses), r
+    r = where_weighted(_per_column(weight, eta.shape[1]), slope)
+    return where_weighted(weight, losses), r
 
 
 def _curvatures(spec: Spec, y, eta, scale):
@@ -145,16 +149,17 @@ class _Block(NamedTuple):
     y: Any
     weight: Any  # zero for the rows that an earlier block has seen
     eta: Any
+    scale: Any
 
 
-def _block_size(data: Data, columns: int, lanes: int, more: int = 0) -> int:
+def block_size(data: Data, columns: int, lanes: int, more: int = 0) -> int:
     n_rows, n_features = data.shape
     itemsize = data.X.first.dtype.itemsize
     rows = _BLOCK_BYTES // (itemsize * (n_features + 3 * columns * lanes + more // 4))
     return min(n_rows, MAX_BLOCK_ROWS, max(64, rows // 64 * 64))
 
 
-def _over_rows(data: Data, size: int, body: Callable, carry):
+def over_rows(data: Data, size: int, body: Callable, carry):
     """Run ``carry = body(carry, X, start, fresh)`` over row blocks of one length.
 
     The last block is moved back to have full length; `fresh` is 0 for rows that an earlier block has seen.
@@ -171,7 +176,7 @@ def _over_rows(data: Data, size: int, body: Callable, carry):
     return lax.fori_loop(0, -(-n_rows // size), step, carry)
 
 
-def _block(data: Data, theta, first, lanes: int, X, start, fresh) -> _Block:
+def block_of(data: Data, theta, first, lanes: int, X, start, fresh) -> _Block:
     """Cut a block out of the rows, for `lanes` lanes from `first` on."""
     size = len(X)
 
@@ -185,17 +190,17 @@ def _block(data: Data, theta, first, lanes: int, X, start, fresh) -> _Block:
     eta = predict(X, lax.dynamic_slice_in_dim(theta, first, lanes, 0))
     if data.offset is not None:
         eta = eta + cut(data.offset)
-    return _Block(X, cut(data.y), cut(data.weight) * fresh, eta)
+    return _Block(X, cut(data.y), cut(data.weight) * fresh, eta, cut(data.scale))
 
 
-def _over_lanes(chunks, lanes: int, width: int, body: Callable, carry):
+def over_lanes(chunks, lanes: int, width: int, body: Callable, carry):
     """Run ``carry = body(first, carry)`` over the first `chunks` chunks of lanes."""
     if width == lanes:
         return body(0, carry)
     return lax.fori_loop(0, chunks, lambda k, carry: body(k * lanes, carry), carry)
 
 
-def _added(carry, more, first):
+def added(carry, more, first):
     """Add what belongs to the lanes from `first` on."""
 
     def add(total, part):
@@ -223,29 +228,32 @@ def _evaluate(spec: Spec, data: Data, theta, chunks, lanes: int):
     def rows(carry, X, start, fresh):
         def chunk(first, carry):
             sums, ends = carry
-            X_b, y, weight, eta = _block(data, theta, first, lanes, X, start, fresh)
-            losses, r = slopes(spec, y, weight, eta, data.scale)
+            X_b, y, weight, eta, scale = block_of(data, theta, first, lanes, X, start, fresh)
+            losses, r = slopes(spec, y, weight, eta, scale)
             loss = losses.sum((1, 2), dtype=jnp.float64)
             residuals = _residuals(spec, y, eta)
             residual = jnp.zeros_like(loss)
             if residuals is not None:
-                residual = _where_weighted(weight, residuals).sum((1, 2), dtype=jnp.float64)
-            sums = _added(sums, (transpose(X_b, r), loss, residual), first)
+                residual = where_weighted(weight, residuals).sum((1, 2), dtype=jnp.float64)
+            sums = added(sums, (transpose(X_b, r), loss, residual), first)
             return sums, _extremes(ends, eta, _per_column(weight, columns), first)
 
-        return _over_lanes(chunks, lanes, width, chunk, carry)
+        return over_lanes(chunks, lanes, width, chunk, carry)
 
     zeros = jnp.zeros(width)
     carry = (jnp.zeros(theta.shape), zeros, zeros), jnp.full((width, 2), -jnp.inf)
-    sums, ends = _over_rows(data, _block_size(data, columns, lanes), rows, carry)
+    sums, ends = over_rows(data, block_size(data, columns, lanes), rows, carry)
     return sums, ends, _unit_kappa(spec, data)
 
 
 def _unit_kappa(spec: Spec, data: Data):
-    """Return kappa at a dispersion of 1, and the power of the dispersion that divides it."""
-    some = data.y[:1, :1, :1], jnp.zeros((1, spec.n_classes or 1, 1), data.y.dtype)
-    free = _residuals(spec, *some) is not None
-    return jnp.stack([kappa(spec.observation_model, 1.0).astype(jnp.float64), jnp.float64(free)])
+    """Return kappa at a dispersion of 1, the power of the dispersion that divides it, and whether it is relative."""
+    eta = jnp.zeros((1, spec.n_classes or 1, 1), data.y.dtype)
+    free = _residuals(spec, data.y[:1, :1, :1], eta) is not None
+    unit = partial(response_distribution, spec.observation_model, eta, spec.inverse_link)
+    relative = free and unit().relative_residual
+    at_one = kappa(spec.observation_model, 1.0).astype(jnp.float64)
+    return jnp.stack([at_one, jnp.float64(free), jnp.float64(relative)])
 
 
 @partial(jax.jit, static_argnames=("spec", "lanes", "shared", "dense"))
@@ -280,18 +288,18 @@ def _moments(spec: Spec, data: Data, theta, shift, chunks, lanes: int, shared: b
 
         def chunk(first, carry):
             total, sums = carry
-            _, y, weight, eta = _block(data, theta, first, lanes, X, start, fresh)
-            curvature = _curvatures(spec, y, eta, data.scale)
-            curvature = _where_weighted(_per_column(weight, columns), curvature)
-            total = _added(total, curvature.sum(-1, dtype=jnp.float64), first)
+            _, y, weight, eta, scale = block_of(data, theta, first, lanes, X, start, fresh)
+            curvature = _curvatures(spec, y, eta, scale)
+            curvature = where_weighted(_per_column(weight, columns), curvature)
+            total = added(total, curvature.sum(-1, dtype=jnp.float64), first)
             if not shared:
                 more = moments(curvature.reshape(lanes * columns, -1), centred, products)
-                sums = _added(sums, more, first * columns)
+                sums = added(sums, more, first * columns)
             return total, sums
 
-        total, sums = _over_lanes(chunks, lanes, width, chunk, carry)
+        total, sums = over_lanes(chunks, lanes, width, chunk, carry)
         if shared:
-            weight = _block(data, theta, 0, lanes, X, start, fresh).weight
+            weight = block_of(data, theta, 0, lanes, X, start, fresh).weight
             more = moments(weight.mean((0, 1))[None], centred, products)
             sums = jax.tree.map(jnp.add, sums, more)
         return total, sums
@@ -300,8 +308,8 @@ def _moments(spec: Spec, data: Data, theta, shift, chunks, lanes: int, shared: b
     shape = (m, len(pairs[0]))
     zeros = jnp.zeros(m), jnp.zeros((m, data.shape[1])), jnp.zeros(shape)
     heavy = len(pairs[0]) if dense and together and not shared else 0
-    size = _block_size(data, columns, lanes, heavy)
-    return _over_rows(data, size, rows, (jnp.zeros((width, columns)), zeros))
+    size = block_size(data, columns, lanes, heavy)
+    return over_rows(data, size, rows, (jnp.zeros((width, columns)), zeros))
 
 
 def _second_moments(w, X, products, dense: bool):
@@ -359,21 +367,36 @@ class Objective:
 
     def evaluate(self, theta) -> Point:
         """Return loss and gradient at `theta`: one pass over the rows."""
-        lanes, padded = self._chunk(), self._padded(theta)
+        lanes, padded = self.chunk, self.padded(theta)
         chunks = -(-len(theta) // lanes)
         key = (_evaluate, self.spec, lanes, padded.shape)
-        sums, ends, (at_one, power) = self.shards.map(
+        sums, ends, family = self.shards.map(
             lambda data: _evaluate(self.spec, data, padded, chunks, lanes=lanes), _joined, key
         )
         gradient, loss, residual = (a[: len(theta)] for a in sums)
         low, high = ends[: len(theta)].T
         n, residual = self.n, residual / self.n
-        # A fit without residuals would make every distance infinite; below 1e-6 of the response it is exact.
-        scale = np.maximum(residual, 1e-12 * self.response_power)
-        unit = np.sqrt(n * at_one / scale**power)
         return Point(
-            np.asarray(theta), gradient / n[:, None, None], loss / n, residual, low + high, unit
-        )
+            np.asarray(theta), gradient / n[:, None, None], loss / n, residual, low + high,
+            self._unit(residual, *family),
+        )  # fmt: skip
+
+    def _unit(self, residual, at_one, power, relative):
+        """Return the square root of n times kappa at the dispersion that the residuals say.
+
+        A fit without residuals would make every distance infinite; below a millionth of the response it is exact,
+        or what rounding hides. Relative residuals above 1 are those of a bad fit rather than noise: a dispersion as
+        large would make any start an optimum.
+        """
+        exact = max(1e-6, 1e3 * self.precision) ** 2
+        if relative:
+            scale = np.clip(residual, exact, 1.0)
+        else:
+            scale = np.maximum(residual, exact * self.response_power + _NOTHING)
+        # Rates and weights in any units: less than one row, or one count, in all would make any start an optimum.
+        mass = self.n if power else self.n * np.sqrt(self.response_power)
+        n = np.where((mass > 0) & (mass < 1), self.n / mass, self.n)
+        return np.sqrt(n * at_one / scale**power)
 
     def gram(self, theta, shared: bool, dense: bool) -> Gram:
         """Return the curvature-weighted second moments of the features, about the weighted mean.
@@ -381,7 +404,7 @@ class Objective:
         With `shared` one unweighted matrix serves all lanes, scaled by each lane's mean curvature: exact where
         the predictor is constant, as at the start of a fit.
         """
-        lanes, padded = self._chunk(), self._padded(theta)
+        lanes, padded = self.chunk, self.padded(theta)
         chunks, shift = -(-len(theta) // lanes), self.shards.centre
         key = (_moments, self.spec, lanes, padded.shape, shared, dense)
         total, moments = self.shards.map(
@@ -393,6 +416,10 @@ class Objective:
         )
         return _centred(total[: len(theta)], moments, self.n, shift, shared)
 
+    def with_scale(self, scale) -> Objective:
+        """Return the objective at other dispersions (lanes, responses)."""
+        return replace(self, shards=self.shards.with_scale(self.padded(scale)))
+
     def select(self, keep) -> Objective:
         """Return the objective of some of the lanes, given their positions."""
         some = lambda a: a if a is None or len(a) == 1 else a[keep]  # noqa: E731
@@ -402,12 +429,19 @@ class Objective:
             mask=some(self.mask),
         )  # fmt: skip
 
-    def _chunk(self) -> int:
+    @property
+    def chunk(self) -> int:
+        """Number of lanes that are computed together."""
         return self.shards.width // self.shards.n_chunks
 
-    def _padded(self, theta):
+    def padded(self, theta):
+        """Return an array of the lanes in use with as many as the rows have."""
         extra = self.shards.width - len(theta)
-        return np.pad(theta, [(0, extra), (0, 0), (0, 0)]) if extra else np.asarray(theta)
+        return (
+            np.pad(theta, [(0, extra)] + [(0, 0)] * (np.ndim(theta) - 1))
+            if extra
+            else np.asarray(theta)
+        )
 
 
 def _joined(one, other):

@@ -103,7 +103,7 @@ class Data(NamedTuple):
     y: Any  # (lanes, responses, rows)
     weight: Any  # (lanes or 1, responses or 1, rows)
     offset: Any  # (lanes or 1, columns or 1, rows), or None
-    scale: Any  # dispersion of the family where it enters the loss
+    scale: Any  # (lanes, responses, 1): dispersion of the family where it enters the loss
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -217,6 +217,15 @@ class Shards:
                 bar.update(self.n_rows // len(parts))
         return results
 
+    def with_scale(self, scale) -> Shards:
+        """Return the rows with other dispersions (width, responses)."""
+        scale = jax.device_put(np.asarray(scale[..., None], self.dtype))
+        parts = (
+            partial(_read_scaled, part, scale) if callable(part) else part._replace(scale=scale)
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
+
     def select(self, keep) -> Shards:
         """Return the shards with the given lanes first."""
         rest = np.setdiff1d(np.arange(self.width), keep)
@@ -228,7 +237,7 @@ class Shards:
         return replace(self, parts=tuple(parts))
 
 
-_PER_LANE = ("y", "weight", "offset")
+_PER_LANE = ("y", "weight", "offset", "scale")
 
 
 @jax.jit
@@ -241,6 +250,10 @@ def _lanes(data: Data, order) -> Data:
     arrays = {name: getattr(data, name) for name in _PER_LANE}
     some = lambda a: a if a is None or a.shape[0] == 1 else _take(a, order)  # noqa: E731
     return data._replace(**{name: some(array) for name, array in arrays.items()})
+
+
+def _read_scaled(part, scale) -> Data:
+    return part()._replace(scale=scale)
 
 
 def _read_lanes(part, order) -> Data:

@@ -56,6 +56,8 @@ class PredictorDistribution(Distribution):
 
     pytree_data_fields = ("eta", "scale")
     pytree_aux_fields = ("inverse_link",)
+    #: Whether :meth:`squared_residual` is in units of the squared mean.
+    relative_residual = False
 
     def __init__(self, eta, inverse_link: Callable, scale=1.0, *, validate_args=None):
         self.eta = jnp.asarray(eta, jnp.result_type(eta, float))
@@ -120,6 +122,7 @@ class GammaPredictor(PredictorDistribution):
     """Gamma responses with mean `mu` and variance ``scale * mu**2``."""
 
     support = constraints.positive
+    relative_residual = True
 
     @property
     def kappa(self):

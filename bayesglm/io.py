@@ -64,6 +64,7 @@ def write(path: str | os.PathLike, tree: Any) -> Path:
     FileNotFoundError
         If the folder does not exist.
     """
+    _check_name(path)
     arrays: dict[str, NDArray] = {}
     header = {
         "format": FORMAT,
@@ -96,6 +97,7 @@ def read(path: str | os.PathLike) -> Any:
     ValueError
         If the file was not written by `write`, is damaged, or is of an unknown version.
     """
+    _check_name(path)
     with open(path, "rb") as stream:
         try:
             return _parse(stream)
@@ -218,11 +220,27 @@ def _parse(stream: BinaryIO) -> Any:
         members = _members(archive, size)
         take = lambda name: _parse_array(archive.read(members.pop(name)), name)  # noqa: E731
         if _HEADER not in members:
-            raise ValueError("it has no header")
+            raise ValueError(_of_another_package(members))
         tree = _from_node(_parse_header(take(_HEADER))["tree"], take)
     if members:
         raise ValueError(f"its members {sorted(members)} are not named in its header")
     return tree
+
+
+def _of_another_package(names) -> str:
+    if {"model_class", "coef_"} & set(names) or any("nemos" in name for name in names):
+        return (
+            "it seems to be written by NeMoS. Load it there, make the same estimator here, and set its `coef_` and "
+            "`intercept_`"
+        )
+    return "it has no header"
+
+
+def _check_name(path) -> None:
+    if isinstance(path, bytes):
+        raise TypeError(
+            f"A file name must be a str or a Path, but {path!r} was given. Use `os.fsdecode` on it."
+        )
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesglm._input import is_missing
+
 __all__ = ["MISSING", "LabelEncoder"]
 
 MISSING = -1
@@ -85,10 +87,9 @@ class LabelEncoder:
                 f"({error}). Convert them to one type, for instance strings."
             ) from error
         if classes.size != self.n_classes:
+            count = "only one class" if classes.size == 1 else f"{classes.size} unique class labels"
             raise ValueError(
-                f"Found {classes.size} unique class labels in `y` ({_shown(classes)}), but "
-                f"`n_classes` is {self.n_classes}. Set `n_classes` to the number of classes, or "
-                "provide labels that contain every class."
+                f"Found {count} in `y` ({_shown(classes)}), but `n_classes` is {self.n_classes}. {_advice(classes)}"
             )
         self.classes_ = _as_plain(classes)
         if self.is_default:
@@ -189,6 +190,12 @@ class LabelEncoder:
         return np.where(classes[index] == y, index, MISSING)
 
 
+def _advice(classes: NDArray) -> str:
+    if classes.dtype.kind == "f" and (classes != np.round(classes)).any():
+        return "The labels are continuous numbers: use `GLM('Gaussian')`, or cut them into classes."
+    return "Set `n_classes` to the number of classes, or provide labels that contain every class."
+
+
 def _as_class_count(value: Any) -> int:
     """Return `value` as an integer of at least 2, or raise."""
     count = np.asarray(value).item() if getattr(value, "size", None) == 1 else value
@@ -216,12 +223,8 @@ def _missing(y: NDArray) -> NDArray[np.bool_]:
     if y.dtype.kind in "fc":
         return ~np.isfinite(y)
     if y.dtype == object:
-        return np.array([_is_missing(label) for label in y.flat], dtype=bool).reshape(y.shape)
+        return np.array([is_missing(label) for label in y.flat], dtype=bool).reshape(y.shape)
     return np.zeros(y.shape, dtype=bool)
-
-
-def _is_missing(label: Any) -> bool:
-    return label is None or (isinstance(label, float | np.floating) and np.isnan(label))
 
 
 def _index_by_hash(y: NDArray, classes: NDArray) -> NDArray[np.intp]:

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr, ndtr, ndtri
 
+from bayesglm._input import did_you_mean
+
 __all__ = [
     "exp",
     "expit",
@@ -132,6 +134,12 @@ _NAMES = {
     "one_over_x": one_over_x,
     "log_softmax": log_softmax,
 }
+
+# What users who name the link itself are after.
+_INVERSES = {
+    "log": "exp", "logit": "logistic", "sigmoid": "logistic", "probit": "norm_cdf", "inverse": "one_over_x",
+    "reciprocal": "one_over_x", "inverse_power": "one_over_x", "softmax": "log_softmax",
+}  # fmt: skip
 
 # Dotted spellings under which the named links are also known.
 _PREFIXES = (
@@ -256,9 +264,15 @@ def resolve(inverse_link: str | Callable) -> Callable:
 def _from_name(name: str) -> Callable:
     short = next((name.removeprefix(p) for p in _PREFIXES if name.startswith(p)), name)
     if short not in _NAMES:
+        inverse = _INVERSES.get(short.lower())
+        hint = (
+            f" The inverse of the link {short!r} is {inverse!r}."
+            if inverse
+            else did_you_mean(short, _NAMES)
+        )
         raise ValueError(
             f"Unknown inverse link {name!r}. Known names: {', '.join(sorted(_NAMES))}. "
-            "Any other function can be passed itself."
+            f"Any other function can be passed itself.{hint}"
         )
     return _NAMES[short]
 

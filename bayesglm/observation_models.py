@@ -15,7 +15,8 @@ import numpy as np
 
 from bayesglm import links
 from bayesglm._component import Component
-from bayesglm._likelihood import loss_of
+from bayesglm._input import did_you_mean
+from bayesglm._likelihood import loss_of, most_likely_scale
 from bayesglm.distributions import (
     BernoulliPredictor,
     CategoricalPredictor,
@@ -51,6 +52,8 @@ class Observations(Component, abc.ABC):
     default_inverse_link_function: Callable
     #: Whether `scale` is a free parameter that is estimated after the coefficients.
     has_scale = False
+    #: Whether `scale` is part of the loss and estimated with the coefficients.
+    estimates_scale = False
 
     @staticmethod
     @abc.abstractmethod
@@ -67,10 +70,13 @@ class Observations(Component, abc.ABC):
             Dispersion.
         """
 
+    #: Dispersion used where none is given.
+    scale: float | str = 1.0
+
     @property
-    def scale(self):
-        """Dispersion used where none is given."""
-        return 1.0
+    def scale_origin(self) -> str:
+        """Where the dispersion of a fit comes from, in words."""
+        return "estimated from the residuals" if self.has_scale else "fixed by the family"
 
     def check_support(self, y) -> None:
         """Raise a ValueError if a response lies outside the support of the family.
@@ -81,6 +87,8 @@ class Observations(Component, abc.ABC):
 
     def _of_rate(self, rate, scale) -> PredictorDistribution:
         scale = self.scale if scale is None else scale
+        if isinstance(scale, str):
+            raise ValueError(f"The dispersion of {self!r} is known after `fit` only: pass `scale`.")
         return self.distribution(self._clip(_as_float(rate)), links.identity, scale)
 
     @staticmethod
@@ -202,6 +210,10 @@ def _clip_positive(rate):
     return jnp.maximum(rate, jnp.finfo(rate.dtype).eps)
 
 
+def _clip_nonzero(rate):  # in any units: only a mean that underflows has no logarithm
+    return jnp.maximum(rate, jnp.finfo(rate.dtype).tiny)
+
+
 def _clip_probability(rate):
     eps = jnp.finfo(rate.dtype).eps
     return jnp.clip(rate, eps, 1.0 - eps)
@@ -244,7 +256,7 @@ class GammaObservations(Observations):
 
     default_inverse_link_function = staticmethod(links.one_over_x)
     distribution = staticmethod(GammaPredictor)
-    _clip = staticmethod(_clip_positive)
+    _clip = staticmethod(_clip_nonzero)
     has_scale = True
 
     def check_support(self, y):
@@ -293,8 +305,15 @@ class NegativeBinomialObservations(Observations):
 
     Parameters
     ----------
-    scale
-        Dispersion, positive; Poisson in the limit 0. It is not estimated by `fit`.
+    scale : float or "estimate"
+        Dispersion, positive; Poisson in the limit 0. A number is held fixed by `fit`: it is part of the loss, and the
+        default of 1 is a convention, not a finding. With ``"estimate"``, `fit` finds the most likely one of each
+        neuron together with the coefficients (`scale_`), at least 1e-6, where the counts show no more than Poisson
+        variance; standard errors are those given this value.
+
+    References
+    ----------
+    Lawless (1987), Negative binomial and mixed Poisson regression. doi:10.2307/3314912
     """
 
     default_inverse_link_function = staticmethod(links.exp)
@@ -306,31 +325,46 @@ class NegativeBinomialObservations(Observations):
 
     @property
     def scale(self):
-        """Dispersion."""
+        """Dispersion, or ``"estimate"``."""
         return self._scale
 
     @scale.setter
     def scale(self, value):
+        estimate = isinstance(value, str) and value == "estimate"
         try:
-            value = float(value)
-        except (TypeError, ValueError) as error:
+            number = 1.0 if estimate else float(value)
+        except (TypeError, ValueError):
+            number = np.nan
+        if not (np.isfinite(number) and number > 0):
             raise ValueError(
-                f"`scale` must be a positive number, but {value!r} was given."
-            ) from error
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"`scale` must be a positive number, but {value!r} was given.")
-        self._scale = value
+                f"`scale` must be a positive number or 'estimate', but {value!r} was given."
+            )
+        self._scale = value if estimate else number
+
+    @property
+    def estimates_scale(self):
+        """Whether `fit` estimates the dispersion with the coefficients."""
+        return self.scale == "estimate"
+
+    @property
+    def scale_origin(self):
+        """Where the dispersion of a fit comes from, in words."""
+        if self.estimates_scale:
+            return "estimated by profile likelihood"
+        return f"fixed at {self.scale:g}, not estimated (`scale='estimate'` does)"
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
         _require(y >= 0, y, "NegativeBinomial", "non-negative")
 
     def estimate_scale(self, y, rate, dof_resid):
-        """Return the dispersion of the model: it is a constant here."""
-        return jnp.asarray(self.scale)
+        """Return the most likely dispersion of each neuron given the means, or the one that is held fixed."""
+        if not self.estimates_scale:
+            return jnp.asarray(self.scale)
+        return most_likely_scale(self.distribution, jnp.asarray(y), self._clip(_as_float(rate)))
 
     def __repr__(self):
-        return f"NegativeBinomialObservations(scale={self.scale})"
+        return f"NegativeBinomialObservations(scale={self.scale!r})"
 
 
 class CategoricalObservations(Observations):
@@ -358,9 +392,7 @@ class CategoricalObservations(Observations):
         """Return the aggregated log-probability of the classes."""
         return super().log_likelihood(self._indices(y, rate), rate, scale, aggregate_sample_scores)
 
-    def likelihood(self, y, rate, scale=None, aggregate_sample_scores=_geometric_mean):
-        """Return the aggregated probabilities of the classes: their geometric mean, multiplied over neurons."""
-        return aggregate_sample_scores(jnp.exp(self.log_likelihood(y, rate, scale, lambda x: x)))
+    likelihood = BernoulliObservations.likelihood
 
     def deviance(self, y, rate, scale=None):
         """Return minus twice the log-probability of each class: the saturated model is certain."""
@@ -411,7 +443,7 @@ def resolve(observation_model):
         if name not in _NATIVE:
             raise ValueError(
                 f"Unknown observation model {observation_model!r}. Known: {', '.join(_NATIVE)}; "
-                "or pass an instance of your own."
+                f"or pass an instance of your own.{did_you_mean(name, _NATIVE)}"
             )
         return _NATIVE[name]()
     if isinstance(observation_model, type):

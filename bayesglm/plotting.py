@@ -102,8 +102,8 @@ def residuals(y, rate, *, observation_model="Poisson", scale=1.0, seed=0, ax=Non
     Dunn, Smyth (1996), Randomized quantile residuals. doi:10.1080/10618600.1996.10474708
     """
     model, y, rate = _checked(observation_model, y, rate)
-    uniform = np.random.default_rng(seed).random(len(y))
-    ax = ecdf_difference(_residuals.uniform_residuals(model, y, rate, scale, uniform), ax=ax)
+    found = _residuals.transforms(model, y, rate, scale, np.ones(len(y)))
+    ax = ecdf_difference(_within(found, seed), ax=ax)
     ax.set_xlabel("randomised quantile residual")
     return ax
 
@@ -133,19 +133,29 @@ def time_rescaling(y, rate, *, observation_model="Poisson", scale=1.0, seed=0, a
     Haslinger, Pipa, Brown (2010). doi:10.1162/NECO_a_00015
     """
     model, y, rate = _checked(observation_model, y, rate)
-    uniform = np.random.default_rng(seed).random(len(y))
-    return ks(_residuals.rescaled_intervals(model, y, rate, scale, uniform), ax)
+    one = np.ones(len(y))
+    found = _residuals.rescaled_intervals(model, y, rate, scale, one > 0, np.zeros(len(y), int))
+    values = _within(found, seed)
+    return ks(_residuals.Intervals(values, values, found.weight), ax)
 
 
-def ks(values, ax=None) -> Axes:
+def _within(found: _residuals.Intervals, seed: int) -> np.ndarray:
+    """Return random values in their intervals."""
+    uniform = np.random.default_rng(seed).random(len(found.lower))
+    return found.lower + uniform * (found.upper - found.lower)
+
+
+def ks(found: _residuals.Intervals, ax=None) -> Axes:
     """Plot the distribution function of values that should be uniform, with its band."""
     ax = _axes(ax)
-    values, n = np.sort(values), max(len(values), 1)
+    n = max(found.weight.sum(), 1.0)
     grid = np.array([0.0, 1.0])
     ax.fill_between(grid, grid - _reach(n), grid + _reach(n), color="0.5", alpha=0.2, linewidth=0)
     ax.plot(grid, grid, color="0.5", linewidth=1)
-    thin = np.unique(np.linspace(0, len(values) - 1, 500).astype(int)) if len(values) else []
-    ax.plot(values[thin], (np.arange(1, len(values) + 1) / n)[thin])
+    if len(found.weight):
+        at, value = _residuals.distribution(found)
+        thin = np.unique(np.linspace(0, len(at) - 1, 1000).astype(int))
+        ax.plot(at[thin], value[thin])
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="rescaled interval", ylabel="distribution function")
     return ax
 
@@ -168,19 +178,47 @@ def ecdf_difference(values, *, ax=None) -> Axes:
     ----------
     Massart (1990), The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality. doi:10.1214/aop/1176990746
     """
-    ax = _axes(ax)
     values = np.asarray(values, float).ravel()
-    values = np.sort(values[np.isfinite(values)])
-    n = max(len(values), 1)
-    grid = np.linspace(0.0, 1.0, 400)
+    values = values[np.isfinite(values)]
+    return difference(_residuals.Intervals(values, values, np.ones(len(values))), ax)
+
+
+def difference(found: _residuals.Intervals, ax=None) -> Axes:
+    """Plot the distribution function of values, or of intervals, minus the uniform one, with its band."""
+    ax = _axes(ax)
+    n = max(found.weight.sum(), 1.0)
     ax.fill_between([0, 1], -_reach(n), _reach(n), color="0.5", alpha=0.2, linewidth=0)
     ax.axhline(0.0, color="0.5", linewidth=1)
-    ax.plot(grid, np.searchsorted(values, grid, side="right") / n - grid)
+    grid = np.linspace(0.0, 1.0, 400)
+    if (found.weight > 0).any():
+        at, value = _residuals.distribution(found.of(found.weight > 0))
+        ax.plot(grid, np.interp(grid, at, value, left=0.0, right=1.0) - grid)
     ax.set(xlim=(0, 1), xlabel="probability integral transform", ylabel="observed - uniform")
     return ax
 
 
-def _reach(n: int) -> float:
+def along(found: _residuals.Curve, name: str, ax=None) -> Axes:
+    """Plot mean residuals in bins along a feature, or along time."""
+    ax = _axes(ax)
+    ax.axhline(0.0, color="0.5", linewidth=1)
+    ax.errorbar(found.at, found.mean, 2.0 * found.error, fmt="o", markersize=4, linewidth=1)
+    ax.set(xlabel=name, ylabel="mean residual (sd)")
+    return ax
+
+
+def correlations(values, error, ax=None) -> Axes:
+    """Plot correlations of residuals at lags from one on, with their standard errors for independent rows."""
+    ax = _axes(ax)
+    lag = np.arange(1, len(values) + 1)
+    ax.fill_between(lag, -2.0 * error, 2.0 * error, color="0.5", alpha=0.2, linewidth=0, step="mid")
+    ax.axhline(0.0, color="0.5", linewidth=1)
+    ax.vlines(lag, 0.0, values)
+    ax.plot(lag, values, "o", markersize=3)
+    ax.set(xlabel="rows apart", ylabel="correlation")
+    return ax
+
+
+def _reach(n: float) -> float:
     return float(np.sqrt(np.log(2.0 / (1.0 - _BAND)) / (2.0 * n)))
 
 
@@ -205,6 +243,7 @@ def coefficients(table, *, ax=None) -> Axes:
     ax.plot(middle, place, "o", markersize=4)
     some = slice(None, None, -(-len(table) // _LABELLED))
     ax.set_yticks(place[some], table.index[some])
+    ax.set_ylim(-0.7, len(table) - 0.3)
     ax.set_xlabel("coefficient")
     return ax
 

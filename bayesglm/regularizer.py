@@ -18,7 +18,10 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
 from bayesglm._component import Component
-from bayesglm._penalty import Penalty
+from bayesglm._design import leaf_slices, per_coefficient
+from bayesglm._design import split as design_split
+from bayesglm._input import did_you_mean, strengths
+from bayesglm._penalty import Penalty, penalty_prox, penalty_value
 from bayesglm.distributions import ElasticNet as ElasticNetPrior
 from bayesglm.distributions import GroupLaplace, PartlyFlat
 
@@ -71,7 +74,7 @@ class Regularizer(Component, abc.ABC):
         ValueError
             If a strength is negative or not finite.
         """
-        return _numeric(strength, "regularizer_strength")
+        return strengths(strength, "regularizer_strength")
 
     @abc.abstractmethod
     def terms(self, strength, mask, broadcast, leaf_slices) -> Penalty:
@@ -88,6 +91,62 @@ class Regularizer(Component, abc.ABC):
         leaf_slices : list of slice
             Features of each leaf of the design.
         """
+
+    def penalized_loss(self, loss, params, strength):
+        """Return the loss with the penalty added, a function of the same arguments.
+
+        Parameters
+        ----------
+        loss : callable
+            Of parameters (coef, intercept) and data; returns a number, or a number and something beside it.
+        params : tuple (coef, intercept)
+            Parameters of the structure and shapes to come.
+        strength
+            As the estimator takes it.
+        """
+        penalty, _ = self._of_params(params, strength)
+
+        def penalized(params, *args):
+            found = loss(params, *args)
+            value = penalty_value(penalty, _joined(params[0])[None])[0]
+            return (found[0] + value, *found[1:]) if isinstance(found, tuple) else found + value
+
+        return penalized
+
+    def get_proximal_operator(self, params, strength):
+        r"""Return the proximal operator of the penalty, a function ``prox(params, strength=None, scaling=1.0)``.
+
+        It returns the minimiser over coefficients of `scaling` times the penalty plus half the squared distance, and
+        the intercept as it is.
+
+        Parameters
+        ----------
+        params, strength
+            As in :meth:`penalized_loss`. A strength given to the operator takes the place of this one.
+
+        References
+        ----------
+        Parikh, Boyd (2013), Proximal Algorithms. doi:10.1561/2400000003
+        """
+
+        def prox(params, strength=strength, scaling=1.0):
+            penalty, split = self._of_params(params, strength)
+            return split(penalty_prox(penalty, _joined(params[0])[None], scaling)[0]), params[1]
+
+        return prox
+
+    def _of_params(self, params, strength):
+        """Return the penalty of parameters as one lane, and what brings coefficients into their structure."""
+        leaves, structure = jax.tree.flatten(params[0])
+        widths, outputs = tuple(map(len, leaves)), np.shape(leaves[0])[1:]
+
+        def broadcast(value):
+            return per_coefficient(value, structure, widths, outputs, "strength")
+
+        mask = np.ones((sum(widths), *outputs), bool)
+        terms = self.terms(self.check_strength(strength), mask, broadcast, leaf_slices(widths))
+        lane = Penalty(*(None if term is None else np.asarray(term)[None] for term in terms))
+        return lane, lambda coef: design_split(structure, widths, coef)
 
     @staticmethod
     def prior(penalty: Penalty, weight, mask) -> dist.Distribution:
@@ -138,6 +197,10 @@ class Regularizer(Component, abc.ABC):
         return f"{type(self).__name__}()"
 
 
+def _joined(coef):
+    return jnp.concatenate([jnp.asarray(leaf) for leaf in jax.tree.leaves(coef)])
+
+
 def _group_prior(penalty, weight, shape):
     strength = np.append(penalty.group_strength, 0.0)
     group = np.where(strength[penalty.group] > 0, penalty.group, -1)
@@ -146,39 +209,6 @@ def _group_prior(penalty, weight, shape):
     member = np.array([np.argmax(group.ravel() == g) for g in range(len(strength) - 1)])
     weight = jnp.broadcast_to(jnp.asarray(weight), shape).ravel()[member]
     return GroupLaplace(weight * np.where(strength > 0, strength, 1.0)[:-1], group)
-
-
-def _numeric(value, name: str):
-    """Return numbers, arrays, and pytrees of them as floats and float arrays, checked."""
-    if isinstance(value, (list, tuple)):
-        value = _as_array(value, name)
-    if isinstance(value, dict) or not _is_leaf(value):
-        return jax.tree.map(lambda leaf: _numeric(leaf, name), value, is_leaf=_is_array_like)
-    array = _as_array(value, name)
-    if not np.all(np.isfinite(array)) or np.any(array < 0):
-        raise ValueError(f"`{name}` must be finite and non-negative, but {value!r} was given.")
-    return float(array) if array.ndim == 0 else array
-
-
-def _is_array_like(value) -> bool:
-    return isinstance(value, (list, tuple)) or hasattr(value, "__array__")
-
-
-def _is_leaf(value) -> bool:
-    return jax.tree_util.all_leaves([value])
-
-
-def _as_array(value, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiu":
-            raise TypeError
-        return array.astype(float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"`{name}` must be a number, an array, or a dict of these that mirrors the coefficients, "
-            f"but {value!r} was given."
-        ) from error
 
 
 class UnRegularized(Regularizer):
@@ -267,12 +297,12 @@ class ElasticNet(Regularizer):
                 "`regularizer_strength` of ElasticNet must be a pair (strength, ratio), "
                 f"but a tuple of length {len(strength)} was given."
             )
-        ratio = _numeric(strength[1], "regularizer ratio")
+        ratio = strengths(strength[1], "regularizer ratio")
         if any(np.any(np.asarray(leaf) > 1) for leaf in jax.tree.leaves(ratio)):
             raise ValueError(
                 f"The ratio of ElasticNet must lie in [0, 1], but {strength[1]!r} was given."
             )
-        return (_numeric(strength[0], "regularizer_strength"), ratio)
+        return (strengths(strength[0], "regularizer_strength"), ratio)
 
     def terms(self, strength, mask, broadcast, leaf_slices):
         """Return the absolute and the quadratic term."""
@@ -411,8 +441,15 @@ def resolve(regularizer) -> Regularizer:
         if name not in REGULARIZERS:
             raise ValueError(
                 f"Unknown regularizer {regularizer!r}. Known: {', '.join(REGULARIZERS)}."
+                f"{did_you_mean(name, REGULARIZERS)}"
             )
         return REGULARIZERS[name]()
+    if type(regularizer).__module__.partition(".")[0] == "nemos":
+        name = type(regularizer).__name__
+        raise TypeError(
+            f"`regularizer` is NeMoS's {name}, which has no prior. Use `bayesglm.regularizer.{name}` or the name "
+            f"{name!r}."
+        )
     if not isinstance(regularizer, Regularizer):
         raise TypeError(
             "`regularizer` must be a name or an instance of `bayesglm.regularizer.Regularizer`, "

@@ -3,13 +3,15 @@
 import os
 import tempfile
 
-import jax
-import numpy as np
-import pytest
-
-# Compiling dominates the tests: programs are kept for the run (or across runs, where the caller names a folder).
+# Compiling dominates the tests: programs are kept for the run (or across runs, where the caller names a folder), and
+# shared by all processes of it, which inherit the variable.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="bayesglm-jax-"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="bayesglm-jax-")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -7,7 +7,7 @@ then hardly depend on the coefficients, which keeps Newton's method accurate for
 
 import jax
 import numpy as np
-from scipy.special import expit, log_softmax, logsumexp, ndtr
+from scipy.special import expit, log_expit, log_ndtr, log_softmax, logsumexp, ndtr
 
 NB_SCALE = 1.0  # dispersion of NegativeBinomial, the default
 
@@ -35,15 +35,26 @@ LOSSES = {
     "Poisson": lambda y, m: (m - y * np.log(m), 1 - y / m, y / m**2),
     "Gamma": lambda y, m: (y / m + np.log(m), (m - y) / m**2, (2 * y - m) / m**3),
     "Gaussian": lambda y, m: ((y - m) ** 2, 2 * (m - y), 2 * np.ones_like(m)),
-    "Bernoulli": lambda y, m: (
-        -y * np.log(m) - (1 - y) * np.log1p(-m),
-        (m - y) / (m * (1 - m)),
-        y / m**2 + (1 - y) / (1 - m) ** 2,
-    ),
     "NegativeBinomial": lambda y, m: (
         (y + 1 / NB_SCALE) * np.log1p(NB_SCALE * m) - y * np.log(m),
         (y + 1 / NB_SCALE) * NB_SCALE / (1 + NB_SCALE * m) - y / m,
         y / m**2 - (y + 1 / NB_SCALE) * (NB_SCALE / (1 + NB_SCALE * m)) ** 2,
+    ),
+}
+
+
+def _normal_hazard(z):
+    return np.exp(-0.5 * z**2 - 0.5 * np.log(2 * np.pi) - log_ndtr(z))
+
+
+#: Loss of the margin z (the predictor, with its sign turned where the response is 0), and its first two derivatives:
+#: the textbook's loss of the mean has none of them where that rounds to 0 or 1.
+MARGINS = {
+    "logistic": lambda z: (-log_expit(z), -expit(-z), expit(z) * expit(-z)),
+    "norm_cdf": lambda z: (
+        -log_ndtr(z),
+        -_normal_hazard(z),
+        np.maximum(_normal_hazard(z) * (_normal_hazard(z) + z), 0),
     ),
 }
 
@@ -139,6 +150,10 @@ class Problem:
             loss = logsumexp(eta, axis=1) - np.sum(self.y * eta, axis=1)
             curvature = p[:, :, None] * np.eye(self.C) - p[:, :, None] * p[:, None, :]
             return loss, p - self.y, curvature
+        if self.family == "Bernoulli":
+            sign = 2 * self.y - 1
+            loss, slope, curvature = MARGINS[self.link](sign * eta[:, 0])
+            return loss, (sign * slope)[:, None], curvature[:, None, None]
         mean, d_mean, dd_mean = LINKS[self.link](eta[:, 0])
         with np.errstate(invalid="ignore", divide="ignore"):
             loss, slope, curvature = LOSSES[self.family](self.y, mean)
@@ -166,6 +181,24 @@ class Problem:
         gradient[:-1] += g
         hessian[: g.size, : g.size] += h
         return gradient, hessian
+
+    def residual_distance(self, theta):
+        """Estimated distance of parameters from the next stationary point in standard errors: Newton's decrement.
+
+        The dispersion is that of the residuals, and at most 1 for Gamma, whose residuals are relative.
+        """
+        eta = (self.X @ theta + self.offset)[:, 0]
+        free = np.ones(theta.shape, bool)
+        free[:-1] = self.penalty.support(theta[:-1], 0.0)
+        decrement = _newton_step(*self.derivatives(theta), free)[1]
+        kappa = 1.0
+        if self.family in ("Gaussian", "Gamma"):
+            mean = LINKS[self.link](eta)[0]
+            residual = (
+                self.y - mean if self.family == "Gaussian" else np.minimum(self.y / mean - 1, 1)
+            )
+            kappa = (0.5 if self.family == "Gaussian" else 1.0) / (self.weight @ residual**2)
+        return np.sqrt(self.n * kappa * decrement)
 
     def start(self, intercept):
         """Zero coefficients and the given predictor."""

@@ -145,11 +145,10 @@ def test_every_link_maps_the_predictor_to_the_mean(family):
         np.testing.assert_allclose(estimator.predict(X), links[link](eta), rtol=2e-6, atol=1e-6)
 
 
-def test_new_parameters_forget_the_old_fit():
+def test_to_take_the_coefficients_away_is_to_forget_the_fit():
     estimator = GLM("Gaussian").fit(X, RESPONSES["Gaussian"][:, 0])
-    estimator.coef_ = np.zeros(N_FEATURES)
-    assert estimator.scale_ is estimator.dof_resid_ is estimator.solver_state_ is None
     estimator.coef_ = None
+    assert estimator.scale_ is estimator.dof_resid_ is estimator.solver_state_ is None
     with pytest.raises(NotFittedError):
         estimator.predict(X)
 

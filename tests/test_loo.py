@@ -63,9 +63,7 @@ class Case:
 
     def pointwise(self, reff, uniform=None):
         with jax.enable_x64(True):
-            return posterior.pointwise(
-                self.mine, X, self.y, None, np.ones(N_ROWS, bool), reff, uniform
-            )
+            return posterior.pointwise(self.mine, X, self.y, None, np.ones(N_ROWS), reff, uniform)
 
     def tree(self, predicted=None):
         """What ArviZ needs, with something in place of predictions."""
@@ -88,7 +86,7 @@ def test_scores_are_those_of_arviz(family, reff, rng):
     case = Case(family, rng)
     assert 0.05 < case.reff < 0.6  # or the default would hardly differ from one
     found = case.pointwise(case.reff if reff is None else reff)
-    mine = posterior.elpd_data(found, np.ones(N_ROWS, bool), CHAINS * DRAWS, N_ROWS)
+    mine = posterior.elpd_data(found, CHAINS * DRAWS, N_ROWS)
     theirs = arviz_loo(case.tree(), pointwise=True, reff=reff)
     for name in ("elpd", "se", "p", "good_k"):
         np.testing.assert_allclose(mine[name], theirs[name], rtol=0, atol=ATOL)
@@ -187,7 +185,7 @@ def test_each_neuron_of_a_population_is_scored_as_if_it_were_alone(rng, monkeypa
     reff = np.array([1.0, 0.2, 0.5])
     monkeypatch.setattr(_predict, "_CHUNK_BYTES", 8 * 3 * CHAINS * DRAWS * 7)  # seven rows
     with jax.enable_x64(True):
-        found = posterior.pointwise(together, X, y, None, np.ones(y.shape, bool), reff, uniform)
+        found = posterior.pointwise(together, X, y, None, np.ones(y.shape), reff, uniform)
     for k, case in enumerate(cases):
         alone = case.pointwise(reff[k], uniform[:, k])
         for mine, theirs in zip(found, alone, strict=True):

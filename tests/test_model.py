@@ -145,13 +145,11 @@ def test_prior_given_the_dispersion_integrates_to_one(name, kind):
         np.testing.assert_allclose(total, expected, rtol=1e-6 + 3 * np.exp(-48 * kappa))
 
 
-SCALE_PRIORS = ["GaussianObservations", "GammaObservations", "NegativeBinomialObservations"]
-
-
-@pytest.mark.parametrize("name", SCALE_PRIORS)
+@pytest.mark.parametrize("name", ["Gaussian", "Gamma", "NegativeBinomial"])
 def test_weak_priors_of_the_dispersion_integrate_to_one(name):
     with jax.enable_x64(True):
-        prior = default_scale_prior(name, np.array([0.5, 3.0]))
+        model = nmo.glm.GLM(name).observation_model
+        prior = default_scale_prior(model, np.array([0.5, 3.0]))
         log_scale = np.linspace(-120, 60, 40_001)[:, None]
         density = np.exp(np.asarray(prior.log_prob(np.exp(log_scale))) + log_scale)
     # tails fall like a power of the dispersion, at least 0.4: e^-48 and e^-24 are left out
@@ -159,7 +157,7 @@ def test_weak_priors_of_the_dispersion_integrate_to_one(name):
 
 
 def test_other_families_have_no_dispersion_to_sample():
-    assert default_scale_prior("PoissonObservations", 1.0) is None
+    assert default_scale_prior(nmo.observation_models.PoissonObservations(), 1.0) is None
 
 
 @pytest.mark.parametrize("name", tables.RESPONSES)

@@ -460,3 +460,61 @@ def test_a_model_that_lacks_a_member_is_refused_by_its_name(member):
 def test_complete_models_pass_the_check():
     for model in (*MODELS.values(), CategoricalObservations(), NumpyroPoisson(), DuckPoisson()):
         assert check_observation_model(model) is None
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-17, 1e20])
+@pytest.mark.parametrize("name", ["Gamma", "Gaussian"])
+def test_scores_do_not_depend_on_the_units_of_the_response(name, unit, rng):
+    """Relative to a dispersion in the same units; in float64, whose rounding unit is 2e-16."""
+    model = resolve(name)
+    rate = rng.gamma(3.0, size=(50, 2))
+    y = rate * rng.gamma(2.0, 0.5, size=rate.shape)
+    y[0] *= 1e-12  # tiny among the others, too
+    scale = (unit**2 if name == "Gaussian" else 1.0) * 0.5
+    with jax.enable_x64(True):
+        plain, other = model.deviance(y, rate, 0.5), model.deviance(unit * y, unit * rate, scale)
+        # differences of logarithms of up to 70
+        np.testing.assert_allclose(other, plain, rtol=1e-9, atol=1e-12)
+        if name == "Gamma":
+            textbook = 2 * ((y - rate) / rate - np.log(y / rate)) / 0.5
+            np.testing.assert_allclose(other, textbook, rtol=1e-9, atol=1e-12)
+        cohen = [model.pseudo_r2(c * y, c * rate, "pseudo-r2-Cohen") for c in (1.0, unit)]
+        np.testing.assert_allclose(cohen[1], cohen[0], rtol=1e-9)
+        density = [
+            model.log_likelihood(y, rate, 0.5),
+            model.log_likelihood(unit * y, unit * rate, scale) + np.log(unit),
+        ]
+        np.testing.assert_allclose(density[1], density[0], rtol=1e-9)
+        dof = np.full(2, 48.0)
+        estimates = [model.estimate_scale(c * y, c * rate, dof) for c in (1.0, unit)]
+        np.testing.assert_allclose(estimates[1], estimates[0] * scale / 0.5, rtol=1e-9)
+
+
+class OwnGaussian(GaussianObservations):
+    """A family whose dispersion is found by a formula of its own."""
+
+    def estimate_scale(self, y, rate, dof_resid):
+        return jnp.median(jnp.square(y - rate), axis=0)
+
+
+def test_a_family_of_your_own_sees_a_row_as_often_as_its_weight_says(rng):
+    y = tables.RESPONSES["Gaussian"]
+    weight = rng.integers(0, 3, size=y.shape)
+    found = PopulationGLM(OwnGaussian()).fit(tables.X, y, sample_weight=weight)
+    for k in range(y.shape[1]):
+        rows = np.repeat(np.arange(len(y)), weight[:, k])
+        alone = GLM(OwnGaussian()).fit(tables.X[rows], y[rows, k])
+        np.testing.assert_allclose(found.scale_[k], alone.scale_, rtol=1e-5)  # shown in float32
+    model = PopulationGLM(OwnGaussian())
+    with pytest.raises(ValueError, match="whole numbers"):
+        model.fit(tables.X, y, sample_weight=0.5 * weight)
+    assert model.coef_ is None
+    PopulationGLM(NumpyroPoisson()).fit(tables.X, Y, sample_weight=0.5 * weight)  # has none
+
+
+def test_a_missing_response_is_no_row_for_a_family_of_your_own():
+    y = tables.RESPONSES["Gaussian"].copy()
+    y[::3, 0] = np.nan
+    found = PopulationGLM(OwnGaussian()).fit(tables.X, y)
+    plain = PopulationGLM(OwnGaussian()).fit(tables.X, tables.RESPONSES["Gaussian"])
+    np.testing.assert_allclose(found.scale_[1:], plain.scale_[1:], rtol=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 import tables
+from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
 
 import bayesglm as nmo
@@ -66,6 +67,8 @@ def unmasked(family, lanes):
 
 def assert_same_density(estimator, y, rng, link=None, **how):
     model_how = {"sample_weight": how.get("weight"), "offset": how.get("offset")}
+    if how.get("scale") == "plugin":
+        model_how["scale"] = 1.0
     if "intercept" in how:
         model_how["intercept_prior"] = how["intercept"]
     if how.get("weak"):
@@ -169,6 +172,50 @@ def test_mixing_variables_integrate_out_to_the_prior(name, kind, rng):
                 total = top + np.log(np.exp(log_p - top).sum() * (grid[1] - grid[0]))
                 found.append(total + float(direct(jnp.asarray(u))))
     np.testing.assert_allclose(found, found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", tables.RESPONSES)
+def test_a_subclass_of_a_family_has_the_posterior_of_the_family(name, rng):
+    family_of = type(nmo.glm.GLM(name).observation_model)
+    subclass = type("Own", (family_of,), {})
+    link = "exp" if name == "Gamma" else None
+    y, found, sites = tables.RESPONSES[name][:N_ROWS], [], []
+    u = 0.3 * rng.normal(size=(2, tables.N_NEURONS, tables.N_FEATURES + 2))
+    for kind in (family_of, subclass):
+        estimator = nmo.glm.PopulationGLM(kind(), link, "Ridge", 0.1)
+        with jax.enable_x64(True):
+            problem, family, shared, lanes = build(estimator, y)
+            points = u[..., : lanes.centre.shape[1]]
+            found.append(np.diff(energies(problem, family, shared, lanes, points)))
+            model = estimator.numpyro_model(X, y, intercept_prior=dist.Normal())
+            sites.append(set(trace(seed(model, jax.random.key(0))).get_trace()))
+    np.testing.assert_allclose(*found, rtol=1e-9)
+    assert sites[0] == sites[1]
+    assert ("scale" in sites[0]) == (name in SCALED)
+
+
+class Dispersed(nmo.observation_models.Observations):
+    """A family with a dispersion of which the package knows nothing."""
+
+    default_inverse_link_function = staticmethod(nmo.links.identity)
+    has_scale = True
+
+    @staticmethod
+    def distribution(eta, inverse_link_function, scale=1.0):
+        return nmo.distributions.GaussianPredictor(eta, inverse_link_function, scale)
+
+
+def test_a_dispersion_without_a_known_prior_asks_for_one(rng):
+    y = tables.RESPONSES["Gaussian"][:N_ROWS, 0]
+    estimator = nmo.glm.GLM(Dispersed(), None, "Ridge", 0.1)
+    with pytest.raises(ValueError, match="scale_prior"):
+        estimator.sample_posterior(X, y, progress_bar=False)
+    with pytest.raises(ValueError, match="scale_prior"):
+        estimator.numpyro_model(X, y)
+    assert_same_density(estimator, y, rng, scale="plugin")
+    few = {"method": "laplace", "num_samples": 5, "progress_bar": False}
+    estimator.sample_posterior(X, y, scale_prior=dist.LogNormal(0.0, 1.0), **few)
+    assert "scale" in estimator.posterior_["posterior"]
 
 
 def test_the_energy_may_be_summed_in_row_blocks(rng):

@@ -116,6 +116,41 @@ def test_prox_is_the_minimiser_of_distance_and_penalty(case, rng):
         assert (total(others) >= total(found[None]) + excess - 1e-13).all()
 
 
+TREE = {"a": np.array([[0.5, -1.0], [0.1, 0.0]]), "b": np.array([[2.0, -0.3]])}
+
+
+@pytest.mark.parametrize("name", tables.REGULARIZERS)
+@pytest.mark.parametrize("coef", [TREE, TREE["a"]], ids=["tree", "array"])
+def test_the_documented_functions_of_parameters_are_those_of_the_penalty(name, coef):
+    """Penalised loss and proximal operator against the definition: the prox moves against its own subgradient."""
+    regularizer, strength = REGULARIZERS[name](), tables.REGULARIZERS[name]
+    params, step = (coef, np.array([0.3, -0.1])), 0.5
+    with jax.enable_x64(True):
+        loss = regularizer.penalized_loss(
+            lambda p, y: (jnp.sum(p[1]) + y, "beside"), params, strength
+        )
+        prox = regularizer.get_proximal_operator(params, strength)
+        value, beside = loss(params, 1.0)
+        penalty = value - 1.2
+        new, intercept = prox(params, scaling=step)
+        assert beside == "beside"
+        np.testing.assert_array_equal(intercept, params[1])
+        assert jax.tree.structure(new) == jax.tree.structure(coef)
+
+        # the minimum lies below the value at the point itself, and below all points near it
+        def objective(p):
+            squares = jax.tree.map(lambda a, b: jnp.sum(jnp.square(a - b)), p, coef)
+            penalty = loss((p, params[1]), 1.0)[0] - 1.2
+            return float(step * penalty + 0.5 * sum(jax.tree.leaves(squares)))
+
+        assert objective(new) <= step * penalty + 1e-12
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            near = jax.tree.map(lambda a: a + 1e-3 * rng.normal(size=a.shape), new)
+            assert objective(new) <= objective(near)
+    assert (penalty > 0) == (name != "UnRegularized")
+
+
 @pytest.mark.parametrize(
     "case", [c for c in PENALTIES if c not in ("UnRegularized", "no strength")]
 )

@@ -32,6 +32,16 @@ def test_the_lists_hold_every_solver():
     assert sorted(solvers.list_available_solvers()) == sorted(f"{name}[bayesglm]" for name in NAMES)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["LBFGS[optax+optimistix]", "BFGS[optimistix]", "SVRG[nemos]", "ProximalGradient[jaxopt]"],
+)
+def test_documented_backends_mean_our_own(name):
+    spec = solvers.get_solver(name)
+    assert spec.full_name == f"{name.partition('[')[0]}[bayesglm]"
+    assert nmo.glm.GLM(solver_name=name).solver_name == spec.algo_name
+
+
 @pytest.mark.parametrize("name", ["", "lbfgs", "LBFGS[elsewhere]", "LBFGS[bayesglm", "Newton's"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match="LBFGS"):

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from bayesglm._sampling import _laplace, _target
-from bayesglm._sampling._sampler import predictor_error
 from bayesglm._sampling._target import Family, Lane, Shared
 
 # Features that are named, and the variance inflation from which they are worth it.
@@ -43,7 +42,27 @@ def look(family: Family, shared: Shared, lanes: Lane, theta, names):
         sd = np.where(used & (prior > 0), 1.0 / np.sqrt(prior), np.nan)
     ends = [_extreme(sd, np.fmin), _extreme(sd, np.fmax)]
     named = [_named(each, names) for each in inflation]
-    return flat, predictor_error(family, shared, whiten), condition, named, share, *ends
+    return flat, _predictor_error(family, shared, lanes, whiten), condition, named, share, *ends
+
+
+def _predictor_error(family: Family, shared: Shared, lanes: Lane, whiten) -> np.ndarray:
+    """Return the largest standard error of the predictor per standard deviation of the features, (lanes,)."""
+    if family.coef_dims != family.intercept_dims:
+        return np.zeros(len(whiten))
+    Z = np.column_stack([np.asarray(shared.X), np.ones(len(shared.X))])
+    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), Z.shape[1] - 1)
+    # (lanes, size, responses, dims, features + 1)
+    both = np.concatenate([coef, intercept[..., None]], axis=-1)
+    weight = np.asarray(lanes.weight).mean(axis=1)
+    found = np.empty(len(whiten))
+    for lane in range(len(whiten)):
+        if lane < len(weight):
+            w = weight[lane] / weight[lane].sum()
+            values, vectors = np.linalg.eigh((Z * w[:, None]).T @ Z)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+        seen = np.moveaxis(both[lane] @ root, 0, -2)
+        found[lane] = np.linalg.norm(seen, 2, axis=(-2, -1)).max()
+    return found
 
 
 def _extreme(values, pick):

@@ -21,8 +21,10 @@ DIRECTIONS = 8
 _MAX_STEPS = 60
 # Squared Newton step, in posterior standard deviations, at which the mode is found.
 _CLOSE = 1e-8
+# Proposals for each draw: with so many, hardly any is drawn twice where the approximation is good.
+_PROPOSALS = 4
 # Smallest eigenvalue of the curvature relative to the largest, after scaling to a unit diagonal.
-_FLOOR = 1e-10
+_FLOOR = 1e-15
 
 
 @partial(jax.jit, static_argnames="family")
@@ -102,38 +104,66 @@ def find_modes(family: Family, shared: Shared, lanes: Lane, u):
 
 @partial(jax.jit, static_argnames=("family", "count"))
 def _propose(family: Family, shared: Shared, lanes: Lane, keys, count: int):
-    """Draw z from a standard normal; return it and the log importance ratios."""
+    """Draw z around the mode; return it, energies, and log importance ratios.
+
+    The proposal has the curvature of the normal approximation, but the tails of Student's t: those of a posterior can
+    be exponential (at a kink, or where a count is zero), and weights of normal proposals would have no variance.
+    """
 
     def one(lane, key):
-        z = jax.random.normal(key, (count, lane.centre.shape[0]))
+        size = lane.centre.shape[0]
+        dof = (
+            5.0 + 0.5 * size
+        )  # at the same dof, the weights of a normal posterior would degenerate with the dimension
+        of_z, of_radius = jax.random.split(key)
+        mixing = 2.0 * jax.random.gamma(of_radius, 0.5 * dof, (count, 1)) / dof
+        z = jax.random.normal(of_z, (count, size)) / jnp.sqrt(mixing)
         value = lax.map(partial(_target.energy, family, shared, lane), z, batch_size=32)
-        return z, 0.5 * jnp.sum(jnp.square(z), axis=1) - value
+        log_q = -0.5 * (dof + size) * jnp.log1p(jnp.sum(jnp.square(z), axis=1) / dof)
+        return z, value, -value - log_q
 
     return jax.vmap(one, (_target.axes(lanes), 0))(lanes, keys)
 
 
 def draw(family, shared, lanes, keys, count: int):
-    """Draw from the normal approximation, resampled by importance.
+    """Draw from around the mode, resampled by importance.
 
-    Proposals of twice the number of draws are resampled without replacement, with Pareto-smoothed weights.
+    Proposals are resampled with replacement, with Pareto-smoothed weights. The number of copies of a proposal is its
+    expected number rounded up or down (systematic resampling in random order), which has the mean of independent
+    resampling and less noise.
 
     Returns
     -------
     : tuple
-        Draws of z (lanes, count, size), Pareto k-hat (lanes,), and energies (lanes, count).
+        Draws of z (lanes, count, size), Pareto k-hat (lanes,), energies (lanes, count), and the effective number of
+        draws (lanes,): copies are worth one draw together.
 
     References
     ----------
     Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling. arXiv:1507.02646
+    Douc, Cappe, Moulines (2005), Comparison of resampling schemes for particle filtering. arXiv:cs/0507025
     """
-    z, ratios = map(np.asarray, _propose(family, shared, lanes, keys, 2 * count))
+    found = _propose(family, shared, lanes, keys, _PROPOSALS * count)
+    z, energies, ratios = map(np.asarray, found)
     ratios = np.where(np.isnan(ratios), -np.inf, ratios)
     weights, k = _psis.smooth(ratios - ratios.max(axis=1, keepdims=True))
-    # the largest keys of the Gumbel trick are a sample without replacement
-    noise = np.asarray(
-        jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, 1), (2 * count,)))(keys)
-    )
-    chosen = np.argsort(-(weights + noise), axis=1, kind="stable")[:, :count]
-    log_target = ratios - 0.5 * np.sum(np.square(z), axis=2)
-    take = lambda a: np.take_along_axis(a, chosen, axis=1)  # noqa: E731
-    return np.take_along_axis(z, chosen[..., None], axis=1), k, -take(log_target)
+    noise = np.asarray(_resampling_noise(keys, count))
+    chosen = np.stack([_systematic(*each) for each in zip(np.exp(weights), noise, strict=True)])
+    copies = np.stack([np.bincount(each, minlength=ratios.shape[1]) for each in chosen])
+    effective = count**2 / np.sum(np.square(copies), axis=1, dtype=float)
+    z = np.take_along_axis(z, chosen[..., None], axis=1)
+    return z, k, np.take_along_axis(energies, chosen, axis=1), effective
+
+
+@partial(jax.jit, static_argnames="count")
+def _resampling_noise(keys, count: int):
+    """Return uniform numbers (lanes, count + 1)."""
+    return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (count + 1,)))(keys)
+
+
+def _systematic(weights, noise):
+    """Return indices, in random order, in which each weight has its expected number of copies, rounded."""
+    count = len(noise) - 1
+    ends = np.cumsum(weights)
+    found = np.searchsorted(ends, (np.arange(count) + noise[0]) / count * ends[-1], side="right")
+    return np.minimum(found, len(weights) - 1)[np.argsort(noise[1:])]

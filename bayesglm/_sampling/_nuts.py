@@ -2,7 +2,8 @@
 
 All lanes x chains run in lock-step: one program reads the design matrix once for all. That pays only if trees have
 about the same depth everywhere, which whitening sees to: the target of every lane is close to a standard normal
-distribution, so one step size serves all. It is adapted on a fixed set of pilot lanes and then frozen.
+distribution. Each lane adapts a step size of its own, on its own chains, and keeps it: skewed lanes need smaller steps
+than others, and no draw depends on which lanes run beside it.
 
 References
 ----------
@@ -12,7 +13,6 @@ Betancourt (2017), A Conceptual Introduction to Hamiltonian Monte Carlo. arXiv:1
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -32,23 +32,40 @@ from bayesglm._sampling._target import Family, Lane, Shared
 
 # Draws of one call of the compiled program, after which progress is shown and an interrupt is heard.
 CHUNK = 50
-# Lanes whose acceptance rates decide on the step size.
-PILOTS = 8
-# Trees of up to 2**depth - 1 steps; whitened trees need 3 to 15 where priors are smooth.
-DEPTH, MIXTURE_DEPTH = 6, 8
-_WARMUP_DEPTH, _MIXTURE_WARMUP_DEPTH = 3, 5
-_TARGET_ACCEPTANCE, _MIXTURE_ACCEPTANCE = 0.7, 0.9
-_CAREFUL = 0.45
 # All directions of a whitened normal density turn at the same rate. Trees of 3, 7, 15 steps that span nearly a whole
 # turn come back to where they started, do not notice, and go on for a hundred; those that span half to nine tenths of
 # one stop there. Steps are taken from these windows, and below them as they are.
 _WINDOWS = ((0.23, 0.38), (0.48, 0.75), (1.05, 1.25))
+# Next to these only careful steps are smaller: whoever needs less is sampled again, among its like.
+_LEAST_STEP = _WINDOWS[0][0]
+# Share of a step that a careful one takes.
+_CAREFUL = 0.45
 # Spread of the starting points, in posterior standard deviations.
 _OVERDISPERSION = 2.0
 
 
+class Plan(NamedTuple):
+    """How long to warm up, and towards what.
+
+    Trees have up to ``2**depth - 1`` steps. Whitened ones need 3 to 15 where priors are smooth, which pays at a lower
+    acceptance; scale mixtures, and what failed once, have narrow places that only small steps enter.
+    """
+
+    warmup: int
+    acceptance: float
+    least_step: float
+    snap: bool  # whether steps are kept off resonance
+    early_depth: int
+    depth: int
+
+
+SMOOTH = Plan(100, 0.7, _LEAST_STEP, True, 3, 6)
+MIXTURE = Plan(300, 0.9, 0.0, False, 5, 8)
+AGAIN = Plan(300, 0.95, 0.0, False, 6, 10)
+
+
 class Chains(NamedTuple):
-    """Where all chains are: arrays (lanes, chains, ...), and the adaptation of the common step size."""
+    """Where all chains are: arrays (lanes, chains, ...), and the adaptation of step sizes (lanes,)."""
 
     z: Any
     energy: Any
@@ -66,8 +83,8 @@ class Draws(NamedTuple):
     steps: Any
     acceptance: Any
     diverging: Any
-    exited: Any  # left the domain of the link
-    step_size: Any  # (draws,)
+    exited: Any  # ended at the edge of the domain of the link
+    step_size: Any  # (draws, lanes)
 
 
 def chain_keys(key, neurons, num_chains: int):
@@ -112,11 +129,11 @@ def start(family: Family, shared: Shared, lanes: Lane, keys, step) -> Chains:
         return lax.while_loop(far, shrink, (z, unseen, jnp.zeros_like(z)))
 
     z, value, gradient = _over_chains(one, lanes, 1)(lanes, keys)
-    log_step = jnp.log(jnp.asarray(step, z.dtype))
+    log_step = jnp.full(len(z), jnp.log(jnp.asarray(step, z.dtype)))
     return Chains(z, value, gradient, log_step, log_step)
 
 
-def _transition(family, max_depth, shared, lane, z, value, gradient, key, step, depth):
+def _transition(family, max_depth, shared, lane, step, depth, z, value, gradient, key):
     key_momentum, key_tree = jax.random.split(key)
     potential = partial(_target.energy, family, shared, lane)
     _, update = velocity_verlet(potential, euclidean_kinetic_energy)
@@ -125,84 +142,86 @@ def _transition(family, max_depth, shared, lane, z, value, gradient, key, step, 
         update, euclidean_kinetic_energy, IntegratorState(z, momentum, value, gradient),
         jnp.ones_like(z), step, key_tree, max_tree_depth=(depth, max_depth),
     )  # fmt: skip
-    ends = jnp.isnan(tree.z_left_grad).any() | jnp.isnan(tree.z_right_grad).any()
+    exited = tree.diverging & _at_edge(potential, tree, step) if family.edged else False
     draw = Draws(
         tree.z_proposal, tree.z_proposal_pe, value + 0.5 * jnp.sum(jnp.square(momentum)),
         tree.num_proposals, tree.sum_accept_probs / tree.num_proposals, tree.diverging,
-        tree.diverging & ends, step,
+        exited, (),
     )  # fmt: skip
     return draw, tree.z_proposal_grad
 
 
+def _at_edge(potential, tree, step):
+    """Return whether an end of a tree lies beyond the edge of the domain, or so close that a step uphill leads there.
+
+    Next to the edge the energy may rise like a logarithm, and a step of any size can land where it throws the next one
+    off: that says nothing about the posterior, while a divergence in the midst of the domain does.
+    """
+    beyond = jnp.isnan(tree.z_left_grad).any() | jnp.isnan(tree.z_right_grad).any()
+    left, right = jnp.linalg.norm(tree.z_left_grad), jnp.linalg.norm(tree.z_right_grad)
+    steep = left > right
+    z, slope = jnp.where(steep, tree.z_left, tree.z_right), jnp.where(steep, left, right)
+    uphill = jnp.where(steep, tree.z_left_grad, tree.z_right_grad) / slope
+    return beyond | jnp.isinf(potential(z + step * uphill))
+
+
 @partial(jax.jit, static_argnames=("family", "max_depth"))
 def advance(
-    family: Family, max_depth: int, shared: Shared, lanes: Lane, keys, pilots, chains: Chains,
-    schedule, adapt, warmup, first, count,
+    family: Family, max_depth: int, shared: Shared, lanes: Lane, keys, chains: Chains, plan: Plan,
+    first, count,
 ):  # fmt: skip
-    """Take `count` transitions from the `first` on, at most `CHUNK`.
-
-    Parameters
-    ----------
-    pilots : array (lanes,)
-        Weights of the lanes in the adaptation of the step size.
-    schedule : array (CHUNK,)
-        Step sizes to take, unless `adapt`.
-    warmup : int
-        Number of transitions that adapt the step size.
-    """
+    """Take `count` transitions from the `first` on, at most `CHUNK`."""
     many, n_chains, size = chains.z.shape
     cells = jnp.zeros((CHUNK, many, n_chains))
     none = cells > 0
     draws = Draws(
         jnp.zeros((CHUNK, many, n_chains, size)), cells, cells, cells, cells, none, none,
-        jnp.zeros(CHUNK),
+        jnp.zeros((CHUNK, many)),
     )  # fmt: skip
+
+    def one(lane, step, depth, z, value, gradient, key):
+        transition = partial(_transition, family, max_depth, shared, lane, step, depth)
+        return jax.vmap(transition)(z, value, gradient, key)
+
+    of_lanes = jax.vmap(one, (_target.axes(lanes), 0, None, 0, 0, 0, 0))
 
     def body(t, carry):
         chains, draws = carry
         i = first + t
-        adapted = jnp.where(i < warmup, chains.log_step, chains.mean_log_step)
-        careful = _is_careful(i, warmup)
-        own = jnp.exp(adapted) * jnp.where(careful, _CAREFUL, 1.0)
-        if not family.mixture:
-            own = jnp.where(i < warmup, own, off_resonance(own))
-        step = jnp.where(adapt, own, schedule[t])
-        early = _MIXTURE_WARMUP_DEPTH if family.mixture else _WARMUP_DEPTH
-        depth = jnp.where(i < warmup, early, max_depth)
-
-        def one(lane, z, value, gradient, key):
-            return _transition(
-                family, max_depth, shared, lane, z, value, gradient,
-                jax.random.fold_in(key, i), step, depth,
-            )  # fmt: skip
-
-        draw, gradient = _over_chains(one, lanes, 4)(
-            lanes, chains.z, chains.energy, chains.gradient, keys
-        )
+        step = _steps(chains, i, plan)
+        depth = jnp.where(i < plan.warmup, plan.early_depth, plan.depth)
+        now = jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, i)))(keys)
+        draw, gradient = of_lanes(lanes, step, depth, chains.z, chains.energy, chains.gradient, now)
         draw = draw._replace(step_size=step)
         draws = jax.tree.map(lambda all_, new: all_.at[t].set(new.astype(all_.dtype)), draws, draw)
-        active = (i < warmup) & ~careful
-        target = _MIXTURE_ACCEPTANCE if family.mixture else _TARGET_ACCEPTANCE
-        log_step, mean = _adapt(chains, draw, pilots, i, warmup, active, target)
-        return Chains(draw.z, draw.energy, gradient, log_step, mean), draws
+        adapted = _adapt(chains, draw.acceptance.mean(axis=1), i, plan)
+        return Chains(draw.z, draw.energy, gradient, *adapted), draws
 
     return lax.fori_loop(0, count, body, (chains, draws))
+
+
+def _steps(chains: Chains, i, plan: Plan):
+    """Return the step size of each lane in one transition."""
+    careful = jnp.where(_is_careful(i, plan.warmup), _CAREFUL, 1.0)
+    frozen = jnp.maximum(jnp.exp(chains.mean_log_step), plan.least_step) * careful
+    frozen = jnp.where(plan.snap, off_resonance(frozen), frozen)
+    return jnp.where(i < plan.warmup, jnp.exp(chains.log_step) * careful, frozen)
 
 
 def _is_careful(i, warmup):
     """Return whether a transition takes a small step: every eighth, and every other one early on.
 
-    Where the density falls off faster than at its mode, the common step can be unstable, and a chain would stay there.
+    Where the density falls off faster than at its mode, the usual step can be unstable, and a chain would stay there.
     """
     return (i % 8 == 7) | ((i < warmup // 2) & (i % 2 == 1))
 
 
-def _adapt(chains: Chains, draw: Draws, pilots, i, warmup, active, target):
-    """Move the log step size towards the target acceptance (Robbins-Monro), averaging over the second half."""
-    mean = jnp.sum(pilots * draw.acceptance.mean(axis=1)) / jnp.sum(pilots)
-    gain = 1.5 * (i + 3.0) ** -0.6
-    log_step = chains.log_step + jnp.where(active, gain * (mean - target), 0.0)
-    seen = jnp.maximum(i - warmup // 2, 0.0)
+def _adapt(chains: Chains, acceptance, i, plan: Plan):
+    """Move log step sizes towards the target acceptance (Robbins-Monro), averaging over the second half."""
+    active = (i < plan.warmup) & ~_is_careful(i, plan.warmup)
+    gain = jnp.where(active, 1.5 * (i + 3.0) ** -0.6, 0.0)
+    log_step = chains.log_step + gain * (acceptance - plan.acceptance)
+    seen = jnp.maximum(i - plan.warmup // 2, 0.0)
     average = chains.mean_log_step + (log_step - chains.mean_log_step) / (seen + 1.0)
     return log_step, jnp.where(active, average, chains.mean_log_step)
 
@@ -220,53 +239,12 @@ def first_step(size: int) -> float:
     return 1.4 * size**-0.25
 
 
-class Schedule:
-    """Step sizes that the first batch takes, chunk by chunk; the other batches wait for them."""
-
-    def __init__(self):
-        self._chunks: list[np.ndarray] = []
-        self._ended = False
-        self._changed = threading.Condition()
-
-    def put(self, steps) -> None:
-        """Add the steps of the next chunk."""
-        with self._changed:
-            self._chunks.append(steps)
-            self._changed.notify_all()
-
-    def end(self) -> None:
-        """Let those that wait, or come back for more, fail."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def get(self, chunk: int) -> np.ndarray:
-        """Return the steps of a chunk, once they are known.
-
-        Raises
-        ------
-        InterruptedError
-            After :meth:`end`.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or len(self._chunks) > chunk)
-            if self._ended:
-                raise InterruptedError("Sampling was stopped.")
-            return self._chunks[chunk]
-
-
-def run(
-    family, shared, lanes, keys, pilots, num_warmup, num_samples, schedule, leads, progress=None
-):
+def run(family, shared, lanes, keys, plan: Plan, num_samples, progress=None):
     """Sample one batch of lanes.
 
     Parameters
     ----------
     keys : (lanes, chains)
-    pilots : array (lanes,)
-    schedule : Schedule
-    leads : bool
-        Whether this batch adapts the step size, or takes over what another one found.
     progress : callable, optional
         Told the number of transitions after each chunk.
 
@@ -279,17 +257,13 @@ def run(
     step = np.float64(first_step(lanes.centre.shape[-1] + n_mixing))
     start_keys = jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, 2**31 - 1)))(keys)
     chains = start(family, shared, lanes, start_keys, step)
-    depth = MIXTURE_DEPTH if family.mixture else DEPTH
     kept = []
-    for first in range(0, num_warmup + num_samples, CHUNK):
-        count = min(CHUNK, num_warmup + num_samples - first)
-        steps = np.zeros(CHUNK) if leads else schedule.get(first // CHUNK)
+    for first in range(0, plan.warmup + num_samples, CHUNK):
+        count = min(CHUNK, plan.warmup + num_samples - first)
         chains, draws = advance(
-            family, depth, shared, lanes, keys, pilots, chains, steps, leads, num_warmup, first, count
+            family, plan.depth, shared, lanes, keys, chains, plan, first, count
         )  # fmt: skip
-        if leads:
-            schedule.put(np.asarray(draws.step_size))
-        new = slice(max(0, num_warmup - first), count)
+        new = slice(max(0, plan.warmup - first), count)
         kept.append(jax.tree.map(lambda a, new=new: np.asarray(a)[new], draws))
         if progress is not None:
             progress(count)

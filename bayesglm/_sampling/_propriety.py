@@ -26,6 +26,9 @@ _REMEDY = (
     "Use a penalty such as Ridge, or `prior='auto'` with an UnRegularized model, which also gives the "
     "intercept a proper prior."
 )
+# Smallest singular value of standardised features, of which float64 keeps the square in a curvature to about a tenth,
+# and below which rounding alone can be behind it.
+_LEAST_SINGULAR, _EXACT = 1e-7, 1e-11
 # Standard error of the predictor, per standard deviation of the features, beyond which there is no information.
 _NO_INFORMATION = 100.0
 
@@ -99,47 +102,62 @@ def _check_rank(view: View) -> None:
     if not view.flat.any():
         return
     shared = (view.weight == view.weight[:, :1]).all()
-    seen: dict[bytes, np.ndarray] = {}
+    seen: dict[bytes, tuple[np.ndarray, bool]] = {}
     for k in range(view.flat.shape[1]):
         pattern = view.flat[:, k].tobytes() + (b"" if shared else view.weight[:, k].tobytes())
         if pattern not in seen:
             seen[pattern] = _dependent(view, k)
-        if len(seen[pattern]):
+        dependent, exact = seen[pattern]
+        if len(dependent):
             same = [
                 j
                 for j in range(k, view.flat.shape[1])
                 if (view.flat[:, j] == view.flat[:, k]).all()
             ]
-            names = ", ".join(view.labels[j] for j in seen[pattern][:10])
+            names = ", ".join(view.labels[j] for j in dependent[:10])
+            so = "improper" if exact else "too close to improper for the precision of the numbers"
             raise ImproperPosteriorError(
-                f"The posterior{_named(view, np.array(same))} is improper: features {names} are linearly dependent "
-                f"on others or on the intercept, and their prior is flat. Leave them out. {_REMEDY}"
+                f"The posterior{_named(view, np.array(same))} is {so}: features {names} are "
+                f"{'' if exact else 'nearly '}linearly dependent on others or on the intercept, and their prior is "
+                f"flat. Leave them out. {_REMEDY}"
             )
 
 
-def _dependent(view: View, k: int) -> np.ndarray:
-    """Return the features with a flat prior that add nothing to those before them."""
+def _dependent(view: View, k: int) -> tuple[np.ndarray, bool]:
+    """Return the features with a flat prior that add nothing to those before them, and whether that is exact."""
     features = np.flatnonzero(view.flat[:, k])
     rows = view.weight[:, k] > 0
     X = view.X[rows][:, features].astype(float)
+    size = np.linalg.norm(X, axis=0)
     if view.flat_intercept:
         X = X - X.mean(axis=0)
-    scale = np.sqrt(np.mean(np.square(X), axis=0))
-    size = np.sqrt(np.mean(np.square(view.X[rows][:, features]), axis=0))
-    constant = scale <= 1e-10 * np.maximum(size, 1e-300)
+    X = X / np.where(size > 0, size, 1.0)
+    scale = np.linalg.norm(X, axis=0)
+    # what is left of a column after the mean is taken out is known to so many digits only
+    constant = scale <= 1e-10
     X = X / np.where(constant, 1.0, scale)
-    gram = X.T @ X / max(len(X), 1)
-    if not constant.any() and len(X) > len(features) and np.linalg.eigvalsh(gram)[0] > 1e-9:
-        return features[:0]
-    # Cholesky of the Gram matrix, in order: a pivot of zero is a dependent feature
-    left, dependent = gram.copy(), []
-    for j in range(len(features)):
-        pivot = left[j, j]
-        if constant[j] or pivot < 1e-9:
+    if not constant.any() and len(X) > len(features):
+        root = np.linalg.qr(X, mode="r")
+        if not len(features) or np.linalg.svd(root, compute_uv=False)[-1] > _LEAST_SINGULAR:
+            return features[:0], True
+    return _in_order(X, features, constant)
+
+
+def _in_order(X, features, constant) -> tuple[np.ndarray, bool]:
+    """Orthogonalise columns one after the other; what is left of a dependent one is next to nothing."""
+    basis, dependent, largest = np.zeros((len(X), 0)), [], 0.0
+    for j, column in enumerate(X.T):
+        left = column
+        for _ in range(2):  # once leaves errors along the basis
+            left = left - basis @ (basis.T @ left)
+        norm = 0.0 if constant[j] or basis.shape[1] == len(X) else np.linalg.norm(left)
+        # the smallest singular value is below the smallest remainder, by the root of their number at most in practice
+        if norm > _LEAST_SINGULAR * np.sqrt(len(features)):
+            basis = np.column_stack([basis, left / norm])
+        else:
             dependent.append(features[j])
-            continue
-        left -= np.outer(left[:, j], left[j]) / pivot
-    return np.array(dependent, int)
+            largest = max(largest, norm)
+    return np.array(dependent, int), largest < _EXACT
 
 
 def check_information(view: View, spread: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer.hmc import hmc
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, ndtri, polygamma
+from scipy.stats import rankdata
 
 from bayesglm._progress import Share
 from bayesglm._sampling import _laplace, _nuts, _target
@@ -24,12 +25,13 @@ _log = logging.getLogger(__name__)
 # Above this product of prior rate and likelihood standard error a prior with a kink is sampled as a scale mixture:
 # measured, either form is up to forty times better on its side.
 MIXTURE_FROM = 1.5
-# What lanes must meet, or they are sampled again with an adaptation of their own.
+# What lanes must meet, or they are sampled again with smaller steps, deeper trees and a longer warm-up.
 _MAX_RHAT = 1.05
 _MAX_DEPTH_HITS = 0.05
-_RETRY_WARMUP, _RETRY_ACCEPTANCE, _RETRY_DEPTH = 600, 0.95, 10
 # Bytes of draws and rows that all batches under way may hold.
 _BATCH_BYTES = 1 << 30
+# Lanes that are not worth a thread of their own.
+_LEAST_BATCH = 8
 
 
 class Options(NamedTuple):
@@ -52,12 +54,12 @@ class Sampled(NamedTuple):
     intercept: np.ndarray  # (..., columns)
     log_scale: np.ndarray  # (..., responses); empty where it is fixed
     stats: dict[str, np.ndarray]
-    khat: np.ndarray | None  # (lanes,) of the normal approximation
+    khat: np.ndarray | None  # (lanes,) of the normal approximation,
+    effective: np.ndarray | None  # (lanes,) and its effective number of draws
     mixture: np.ndarray  # bool (lanes,)
     retried: np.ndarray  # bool (lanes,)
     settled: np.ndarray  # bool (lanes,): chains agree
     mode: tuple  # coefficients (lanes, columns, features) and intercepts at the mode
-    step_size: float
 
 
 def take(lanes: Lane, index) -> Lane:
@@ -114,29 +116,23 @@ def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options)
 
 
 def batch_width(family: Family, shared: Shared, lanes: Lane, options: Options) -> int:
-    """Return the number of lanes in one batch: that asked for, at least the pilots, or a share for each core."""
+    """Return the number of lanes in one batch: that asked for, or a share for each core."""
     many = len(lanes.centre)
     if options.batch_size is not None:
-        return min(many, max(options.batch_size, _nuts.PILOTS))
+        return min(many, options.batch_size)
     rows, size = len(shared.X), lanes.centre.shape[1]
     draws = options.num_chains * (options.num_samples + _nuts.CHUNK) * size
     each = 8 * (3 * rows * family.responses + 2 * draws + 4 * size**2)
     most = -(-min(_BATCH_BYTES // each, many) // cores())
-    return int(np.clip(most, min(many, _nuts.PILOTS), many))
+    return int(np.clip(most, min(many, _LEAST_BATCH), many))
 
 
 def batches(many: int, width: int):
-    """Cut lanes into batches of one width, pilots first; the last one is filled up with the first lanes."""
-    order = pilot_order(many)
+    """Cut lanes into batches of one width; the last one is filled up with the first lanes."""
+    order = np.arange(many)
     for first in range(0, many, width):
         batch = order[first : first + width]
         yield np.concatenate([batch, order[: width - len(batch)]])
-
-
-def pilot_order(many: int) -> np.ndarray:
-    """Return all lanes, with the pilots, spread evenly, in front."""
-    pilots = np.unique(np.linspace(0, many - 1, min(many, _nuts.PILOTS)).astype(int))
-    return np.concatenate([pilots, np.setdiff1d(np.arange(many), pilots)])
 
 
 # -- kinks -----------------------------------------------------------------------------------------
@@ -213,76 +209,79 @@ def _sample(family, shared, lanes, index, mixed, width, options: Options) -> Sam
     some = take(lanes, index)
     if mixed:
         family, some = as_mixture(family, some)
-    warmup = options.num_warmup
-    warmup = (300 if mixed else 100) if warmup is None else warmup
-    width, n_pilots = min(width, len(index)), min(len(index), _nuts.PILOTS)
-    schedule = _nuts.Schedule()
+    plan = _nuts.MIXTURE if mixed else _nuts.SMOOTH
+    if options.num_warmup is not None:
+        plan = plan._replace(warmup=options.num_warmup)
+    share = len(index) / len(lanes.centre)
+    keys = _nuts.chain_keys(options.key, index, options.num_chains)
+    found = _in_batches(family, shared, some, keys, plan, min(width, len(index)), options, share)
+    failed = np.flatnonzero(_fails(found))
+    if len(failed):
+        options.progress.phase(f"again {len(failed)}")
+        _log.debug("lanes %s are sampled again, with smaller steps", index[failed])
+        plan = _nuts.AGAIN._replace(warmup=max(_nuts.AGAIN.warmup, plan.warmup))
+        keys = _nuts.chain_keys(
+            jax.random.fold_in(options.key, 1), index[failed], options.num_chains
+        )
+        again = take(some, failed)
+        width = batch_width(family, shared, again, options)
+        again = _in_batches(family, shared, again, keys, plan, width, options, 0.0)
+        for old, new in zip(jax.tree.leaves(found), jax.tree.leaves(again), strict=True):
+            old[:, :, failed] = new
+    retried = np.isin(np.arange(len(index)), failed)
+    settled = _rhat(found) <= _allowed_rhat(found)
+    mixture, mode = np.full(len(index), mixed), modes(family, some)
+    return Sampled(*found, None, None, mixture, retried, settled, mode)
 
-    def sample(batch, leads):
+
+def _in_batches(family, shared, lanes, keys, plan, width, options: Options, share):
+    """Return coefficients, intercepts, log scales and statistics of all lanes, (chains, draws, lanes, ...).
+
+    Batches run side by side, each in a thread of its own; no draw depends on the batch of its lane.
+    """
+    many = len(lanes.centre)
+    ordered, stopped = list(batches(many, width)), threading.Event()
+
+    def sample(batch):
         # The scope of the precision belongs to a thread.
         with jax.enable_x64(True):
-            part = jax.device_put(take(some, batch))
-            keys = _nuts.chain_keys(options.key, index[batch], options.num_chains)
-            pilots = (np.arange(width) < n_pilots) * 1.0
-            draws = _nuts.run(
-                family, shared, part, keys, pilots, warmup, options.num_samples, schedule, leads,
-                _progress(options, warmup, len(lanes.centre), len(batch), leads),
-            )  # fmt: skip
-            return _to_parameters(family, part, draws)
+            part = jax.device_put(take(lanes, batch))
+            tell = _progress(options, plan.warmup, share / len(ordered), batch[0] == 0, stopped)
+            draws = _nuts.run(family, shared, part, keys[batch], plan, options.num_samples, tell)
+            return _to_parameters(family, part, draws, plan.depth)
 
-    ordered, found = list(batches(len(index), width)), {}
-    for batch, values in zip(ordered, _side_by_side(sample, ordered, schedule), strict=True):
-        for k, lane in enumerate(batch):
-            found[lane] = jax.tree.map(lambda a, k=k: a[:, :, k], values)
-    parts = [found[lane] for lane in range(len(index))]
-    sampled = jax.tree.map(lambda *a: np.stack(a, axis=2), *parts)
-    failed = np.flatnonzero(_fails(sampled))
-    for count, lane in enumerate(failed):
-        options.progress.phase(f"again {count + 1}/{len(failed)}")
-        _log.debug("lane %d is sampled again with a metric and a step size of its own", index[lane])
-        _retry(family, shared, some, lane, index[lane], sampled, options)
-    retried = np.zeros(len(index), bool)
-    retried[failed] = True
-    coef, intercept, log_scale, stats = sampled
-    last = warmup + options.num_samples - 1
-    step = float(schedule.get(last // _nuts.CHUNK)[last % _nuts.CHUNK])
-    none = np.zeros(len(index), bool)
-    settled = _rhat(sampled) <= _allowed_rhat(sampled)
-    mode = modes(family, some)
-    return Sampled(
-        coef, intercept, log_scale, stats, None, none | mixed, retried, settled, mode, step
-    )
-
-
-def _side_by_side(sample, ordered, schedule) -> list:
-    """Return the results of all batches; the first one leads, the others follow in threads of their own."""
     with ThreadPoolExecutor(cores()) as pool:
-        jobs = [pool.submit(sample, batch, False) for batch in ordered[1:]]
+        jobs = [pool.submit(sample, batch) for batch in ordered]
         try:
-            return [sample(ordered[0], True), *(job.result() for job in jobs)]
+            parts = [job.result() for job in jobs]
         except BaseException:
-            schedule.end()
-            for job in jobs:
-                job.cancel()
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return jax.tree.map(lambda *a: np.concatenate(a, axis=2)[:, :, :many], *parts)
 
 
-def _progress(options: Options, warmup: int, many: int, width: int, leads: bool):
-    """Return what tells of transitions of a batch; the phase is that of the batch that leads."""
-    share, length, done = min(1.0, width / many), warmup + options.num_samples, 0
+def _progress(options: Options, warmup: int, share: float, leads: bool, stopped: threading.Event):
+    """Return what tells of transitions of a batch, and ends it where another one failed or was interrupted.
+
+    The phase is that of the batch that leads.
+    """
+    length, done = warmup + options.num_samples, 0
 
     def tell(count):
         nonlocal done
+        if stopped.is_set():
+            raise InterruptedError("Sampling was stopped.")
         done += count
-        if leads:
+        if leads and share:
             options.progress.phase("warm-up" if done < warmup else "sampling")
-        _log.debug("%d lanes: %d of %d transitions", width, done, length)
+        _log.debug("%d of %d transitions", done, length)
         options.progress(count / length * share)
 
     return tell
 
 
-def _to_parameters(family: Family, lanes: Lane, draws: _nuts.Draws):
+def _to_parameters(family: Family, lanes: Lane, draws: _nuts.Draws, depth: int):
     """Return (coef, intercept, log scale, statistics), each (chains, draws, lanes, ...)."""
     z = np.moveaxis(draws.z, 2, 0)
     stats = {
@@ -293,9 +292,8 @@ def _to_parameters(family: Family, lanes: Lane, draws: _nuts.Draws):
         "acceptance_rate": draws.acceptance,
         "energy": draws.hamiltonian,
         "lp": -draws.energy,
-        "step_size": np.broadcast_to(draws.step_size[:, None, None], draws.energy.shape),
+        "step_size": np.broadcast_to(draws.step_size[..., None], draws.energy.shape),
     }
-    depth = _nuts.MIXTURE_DEPTH if family.mixture else _nuts.DEPTH
     stats["reached_max_treedepth"] = stats["tree_depth"] >= depth
     stats = {name: np.moveaxis(values, 2, 0) for name, values in stats.items()}
     return (*parameters(family, lanes, z), stats)
@@ -340,13 +338,25 @@ def _unmix(family, lanes, coef, log_scale, z):
 
 
 def _rhat(sampled) -> np.ndarray:
-    """Return the largest split R-hat of each lane."""
+    """Return the largest split R-hat of each lane; of ranks where that of the draws is large.
+
+    A few draws far out inflate the plain one, and ranking all draws would take longer than to draw them.
+    """
     flat = [a.reshape(*a.shape[:3], -1) for a in sampled[:3]]
-    return split_rhat(np.concatenate(flat, axis=-1)).max(axis=-1)
+    draws = np.concatenate(flat, axis=-1)
+    found = split_rhat(draws)
+    suspect = found > _allowed_rhat(sampled)
+    if suspect.any():
+        values = draws[..., suspect]
+        ranks = rankdata(values.reshape(-1, values.shape[-1]), axis=0)
+        found[suspect] = split_rhat(
+            ndtri((ranks - 0.375) / (len(ranks) + 0.25)).reshape(values.shape)
+        )
+    return found.max(axis=-1)
 
 
 def _allowed_rhat(sampled) -> float:
-    """Short runs scatter more."""
+    """Return the limit of R-hat: short runs scatter more."""
     return 1.0 + (_MAX_RHAT - 1.0) * max(1.0, 200 / sampled[0].shape[1])
 
 
@@ -374,54 +384,6 @@ def split_rhat(values) -> np.ndarray:
     return np.where(within > 0, ratio, 1.0)
 
 
-@partial(jax.jit, static_argnames=("family", "warmup", "count"))
-def _alone(family: Family, shared: Shared, lane: Lane, keys, z, warmup: int, count: int):
-    """Sample one lane with a metric and a step size of its own."""
-
-    def one(key, z):
-        init, kernel = hmc_of(family, shared, lane)
-        state = init(
-            z, warmup, step_size=0.1, dense_mass=True, target_accept_prob=_RETRY_ACCEPTANCE,
-            max_tree_depth=_RETRY_DEPTH, rng_key=key,
-        )  # fmt: skip
-
-        def step(state, _):
-            new = kernel(state)
-            ends = jnp.zeros((), bool)
-            return new, _nuts.Draws(
-                new.z, new.potential_energy, new.energy, new.num_steps * 1.0, new.accept_prob,
-                new.diverging, ends, new.adapt_state.step_size,
-            )  # fmt: skip
-
-        return jax.lax.scan(step, state, length=warmup + count)[1]
-
-    return jax.tree.map(lambda a: a[:, warmup:], jax.vmap(one)(keys, z))
-
-
-def hmc_of(family, shared, lane):
-    """Return NumPyro's kernel on one lane."""
-    return hmc(potential_fn=partial(_target.energy, family, shared, lane), algo="NUTS")
-
-
-def _retry(family, shared, lanes, lane, neuron, sampled, options: Options) -> None:
-    """Sample one lane again with full adaptation, in place."""
-    one = take(lanes, np.array([lane]))
-    one_jax = jax.device_put(one)
-    keys = _nuts.chain_keys(jax.random.fold_in(options.key, 1), [neuron], options.num_chains)
-    chains = _nuts.start(family, shared, one_jax, keys, 0.1)
-    single = jax.tree.map(lambda a: a[0], one_jax)
-    draws = _alone(family, shared, single, keys[0], chains.z[0], _RETRY_WARMUP, options.num_samples)
-    draws = jax.tree.map(lambda a: np.moveaxis(np.asarray(a), 0, 1)[:, None], draws)
-    if _target.has_domain(family):  # steps are small by now: what ends is beyond the edge
-        draws = draws._replace(exited=draws.diverging)
-    step = draws.step_size
-    values = _to_parameters(family, one, draws._replace(step_size=step[:, 0, 0]))
-    values[3]["step_size"] = np.moveaxis(step, 2, 0)
-    values[3]["reached_max_treedepth"] = values[3]["tree_depth"] >= _RETRY_DEPTH
-    for old, new in zip(jax.tree.leaves(sampled), jax.tree.leaves(values), strict=True):
-        old[:, :, lane] = new[:, :, 0]
-
-
 def _joined(parts, mixture) -> Sampled:
     if len(parts) == 1:
         return parts[0][1]
@@ -433,7 +395,7 @@ def _joined(parts, mixture) -> Sampled:
         jax.tree.map(join(0), *[getattr(s, name) for s in both])
         for name in ("retried", "settled", "mode")
     )
-    return Sampled(*arrays, None, mixture, retried, settled, mode, both[0].step_size)
+    return Sampled(*arrays, None, None, mixture, retried, settled, mode)
 
 
 # -- normal approximation --------------------------------------------------------------------------
@@ -443,14 +405,16 @@ def _approximate(family, shared, lanes, width, options: Options) -> Sampled:
     many, count = len(lanes.centre), options.num_samples * options.num_chains
     size = lanes.centre.shape[1]
     z, energy = np.empty((many, count, size)), np.empty((many, count))
-    khat = np.empty(many)
+    khat, effective = np.empty(many), np.empty(many)
     for batch in batches(many, width):
         part = jax.device_put(take(lanes, batch))
         keys = _nuts.chain_keys(options.key, batch, 1)[:, 0]
-        z[batch], khat[batch], energy[batch] = _laplace.draw(family, shared, part, keys, count)
+        drawn = _laplace.draw(family, shared, part, keys, count)
+        z[batch], khat[batch], energy[batch], effective[batch] = drawn
     shape = (many, options.num_chains, options.num_samples)
     z = np.moveaxis(z.reshape(*shape, size), 0, 2)
     stats = {"lp": -np.moveaxis(energy.reshape(shape), 0, 2)}
     none = np.zeros(many, bool)
     values = parameters(family, lanes, z)
-    return Sampled(*values, stats, khat, none, none, ~none, modes(family, lanes), np.nan)
+    mode = modes(family, lanes)
+    return Sampled(*values, stats, khat, effective, none, none, ~none, mode)

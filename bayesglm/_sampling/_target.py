@@ -45,6 +45,9 @@ class Family(NamedTuple):
     sampled: bool  # whether the dispersion is sampled
     mixture: bool  # whether coefficients at kinks are scale mixtures
     block: int  # rows in one pass
+    edged: bool = (
+        False  # whether some predictors have no density, as where a mean would be negative
+    )
 
     @property
     def classes(self) -> int:
@@ -257,7 +260,7 @@ def _add_slope_jvp(primals, tangents):
 
 
 def has_domain(family: Family) -> bool:
-    """Return whether some predictors have no density, as where a mean would be negative."""
+    """Return whether some predictors have no density."""
     if family.n_classes is not None:
         return False
     eta = jnp.array([[-1.0, 1.0]])

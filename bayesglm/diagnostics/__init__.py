@@ -9,6 +9,8 @@ from bayesglm.diagnostics._evidence import (
     Replicates,
     Responses,
 )
+from bayesglm.diagnostics._order import Order, order_of
+from bayesglm.diagnostics._remedies import Facts
 from bayesglm.diagnostics._report import DiagnosticsReport
 
 __all__ = [
@@ -19,7 +21,10 @@ __all__ = [
     "Definition",
     "DiagnosticsReport",
     "Evidence",
+    "Facts",
     "Loo",
+    "Order",
     "Replicates",
     "Responses",
+    "order_of",
 ]

@@ -38,6 +38,8 @@ class Check:
         Labels of the neurons that are not ok, worst first.
     message : str
         The result in words.
+    advice : str
+        What would help where the check is not ok, for the model at hand.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Check:
     limits: tuple[float | None, float | None] = (None, None)
     neurons: tuple = ()
     message: str = ""
+    advice: str = ""
 
     @property
     def definition(self) -> Definition:
@@ -57,7 +60,7 @@ class Check:
     @property
     def remedy(self) -> str:
         """What to do; empty where nothing is wrong."""
-        return self.definition.remedy if self.status in ("caution", "fail") else ""
+        return self.advice if self.status in ("caution", "fail") else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -85,7 +88,16 @@ def plain(label):
 
 
 def grade(
-    name: str, values, labels, *, p_value=None, caution=None, grades=None, where=None, note=""
+    name: str,
+    values,
+    labels,
+    *,
+    p_value=None,
+    caution=None,
+    grades=None,
+    most=2,
+    where=None,
+    note="",
 ) -> Check:
     """Grade the numbers of all neurons.
 
@@ -102,6 +114,8 @@ def grade(
         A limit in place of that of the definition.
     grades : int array (neurons,), optional
         Grades known already.
+    most : int or int array (neurons,)
+        The worst grade there can be.
     where : sequence of str, optional
         What in each neuron is worst, such as the name of a parameter.
     note : str
@@ -117,13 +131,13 @@ def grade(
             grades = np.where(chance, 0, grades)
             if chance.any() and grades.max() < 1:
                 note = f"{note} Deviations within chance.".strip()
-    grades = np.broadcast_to(grades, values.shape)
+    grades = np.minimum(np.broadcast_to(grades, values.shape), most)
     badness = -values if definition.smaller_is_worse else values
     order = np.lexsort((-np.nan_to_num(badness, nan=-np.inf), -grades))
     status = "unknown" if grades.max() < 0 else STATUSES[grades.max()]
     n_bad = int(np.sum(grades > 0))
     bad = tuple(labels[k] if labels is not None else 0 for k in order[:n_bad])
-    message = _message(values, grades, labels, order, where)
+    message = _message(values, grades, labels, order, where, definition.tested)
     message = f"{message.removesuffix('.')}. {note}" if note else message
     return Check(name, status, float(values[order[0]]), values, grades, limits, bad, message)
 
@@ -145,11 +159,12 @@ def _grades(definition: Definition, values, limits):
     return np.where(np.isnan(values), -1, grades)
 
 
-def _message(values, grades, labels, order, where) -> str:
+def _message(values, grades, labels, order, where, tested: bool) -> str:
     worst, n_bad = order[0], int(np.sum(grades > 0))
     if grades.max() < 0:
         return "Not known."
-    place = "" if where is None or not where[worst] or values[worst] == 0 else f" ({where[worst]})"
+    told = where is not None and where[worst] and values[worst] != 0 and (n_bad or not tested)
+    place = f" ({where[worst]})" if told else ""
     value = f"{values[worst]:.3g}{place}"
     if labels is None:
         return value

@@ -161,20 +161,21 @@ def _rhat_by_chance(chains: int, parameters: int) -> float:
 
 def _of_loo(evidence: Evidence) -> Iterator[Check]:
     loo = evidence.loo
-    k = np.where(loo.used, loo.cells.k, -np.inf).max(axis=0)
-    k = np.where(loo.used.any(axis=0), np.maximum(k, 0.0), np.nan)
-    above = (loo.cells.k > loo.good_k) & loo.used
-    often = above.sum(axis=0) > _RARE * loo.used.sum(axis=0)
+    weight, used = loo.cells.weight, loo.cells.weight > 0
+    k = np.where(used, loo.cells.k, -np.inf).max(axis=0)
+    k = np.where(used.any(axis=0), np.maximum(k, 0.0), np.nan)
+    above = np.sum(weight, axis=0, where=(loo.cells.k > loo.good_k) & used)
+    often = above > _RARE * weight.sum(axis=0)
     grades = np.where(np.isnan(k), -1, (k > 1.0) | often)
     note = (
-        f"{int(above.sum())} of {int(loo.used.sum())} responses above {loo.good_k:.2f}."
+        f"{above.sum():g} of {weight.sum():g} responses above {loo.good_k:.2f}."
         if above.any()
         else ""
     )
     yield grade("pareto_k", k, evidence.labels, caution=loo.good_k, grades=grades, note=note)
-    if loo.cells.pit is not None:
-        pit = (loo.cells.pit[loo.used[:, j], j] for j in range(evidence.n_neurons))
-        yield _fit.graded("loo_pit", evidence, [_residuals.from_uniform(each) for each in pit])
+    if loo.transforms is not None:
+        each = [_residuals.from_uniform(values) for values in loo.transforms]
+        yield _fit.graded("loo_pit", evidence, each)
 
 
 def _predictive(evidence: Evidence) -> Check:

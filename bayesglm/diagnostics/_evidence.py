@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesglm.posterior import Convergence, Pointwise
+from bayesglm._residuals import Intervals
+from bayesglm.diagnostics._order import Order
+from bayesglm.diagnostics._remedies import Facts
+from bayesglm.observation_models import CategoricalObservations
+from bayesglm.posterior import Convergence, Pointwise, families
 
 
 class Responses(NamedTuple):
@@ -19,6 +23,18 @@ class Responses(NamedTuple):
         Class indices for a classifier.
     mean : array (samples, neurons), for a classifier probabilities (samples, neurons, classes)
     scale, dof, pseudo_r2, deviance_explained : arrays (neurons,)
+    predictor : array (samples, neurons[, classes])
+        Linear predictor, offset included.
+    slope : array (samples, neurons)
+        Derivative of the mean with it.
+    matrix : array (samples, features)
+    mask : bool array (features, neurons[, classes])
+        Coefficients in use.
+    coef : array (features, neurons[, classes])
+    names : list of str
+        Of the features.
+    order : Order or None
+        The rows as a time series, where they are said to be one.
     """
 
     model: Any
@@ -29,6 +45,13 @@ class Responses(NamedTuple):
     dof: np.ndarray
     pseudo_r2: np.ndarray
     deviance_explained: np.ndarray
+    predictor: np.ndarray
+    slope: np.ndarray
+    matrix: np.ndarray
+    mask: np.ndarray
+    coef: np.ndarray
+    names: list[str]
+    order: Order | None = None
 
     @property
     def classes(self) -> bool:
@@ -65,11 +88,21 @@ class Curvature(NamedTuple):
 
 
 class Loo(NamedTuple):
-    """Leave-one-out: what is known of each cell (rows, neurons), and which cells count."""
+    """Leave-one-out.
+
+    Attributes
+    ----------
+    cells
+        What is known of each cell (rows, neurons).
+    transforms
+        Probability integral transforms of each neuron; None where the family is not known.
+    n_all : array (neurons,)
+        Sums of the weights, of which those of the cells may be a part.
+    """
 
     cells: Pointwise
-    used: np.ndarray
-    n_all: int
+    transforms: list[Intervals] | None
+    n_all: np.ndarray
     good_k: float
 
 
@@ -89,6 +122,8 @@ class Evidence:
     labels : array (neurons,), or None for a model of one
     settings : dict
         How the numbers came about.
+    facts : Facts
+        What remedies depend on.
     finite : bool array (neurons,)
         Neurons with finite parameters.
     converged, distance, separated : arrays (neurons,) or None
@@ -103,6 +138,7 @@ class Evidence:
 
     labels: np.ndarray | None
     settings: dict[str, Any]
+    facts: Facts
     finite: np.ndarray
     converged: np.ndarray | None = None
     distance: np.ndarray | None = None
@@ -119,3 +155,8 @@ class Evidence:
     def n_neurons(self) -> int:
         """Number of neurons."""
         return len(self.finite)
+
+    @property
+    def separable(self) -> bool:
+        """Whether responses are counts or labels, which some features may predict without error."""
+        return families.is_discrete(self.facts.model) or self.facts.is_a(CategoricalObservations)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bayesglm import _residuals
+from bayesglm.diagnostics import _dependence, _scores
 from bayesglm.diagnostics._check import Check, grade
 from bayesglm.diagnostics._evidence import Evidence, Responses
 from bayesglm.observation_models import (
@@ -20,7 +21,6 @@ from bayesglm.posterior import families
 def checks(evidence: Evidence) -> Iterator[Check]:
     """Yield the checks for which there is evidence."""
     labels, finite = evidence.labels, evidence.finite
-    known = np.where(finite, 0, -1)
     yield grade("estimable", ~finite * 1.0, labels, grades=np.where(finite, 0, 2))
     if evidence.converged is not None:
         distance = np.where(np.isfinite(evidence.distance), evidence.distance, np.inf)
@@ -29,44 +29,36 @@ def checks(evidence: Evidence) -> Iterator[Check]:
             np.where(finite, np.where(evidence.converged, 0.0, distance), np.nan),
             labels,
         )
+    if evidence.separable:
+        yield from _separation(evidence)
     curvature = evidence.curvature
-    separated = evidence.separated
     if curvature is not None:
-        error = np.where(curvature.flat, curvature.predictor_error, 0.0)
-        if separated is not None:
-            error = np.where(separated, np.inf, error)
-        yield grade("separation", np.where(finite, error, np.nan), labels)
         yield grade(
             "conditioning",
             np.where(finite, curvature.condition, np.nan),
             labels,
             where=curvature.collinear,
         )
-    elif separated is not None:
-        yield grade("separation", separated * 1.0, labels, grades=np.where(separated, 2, known))
-    if evidence.responses is not None:
-        yield from _of_responses(evidence, evidence.responses)
-
-
-def _of_responses(evidence: Evidence, found: Responses) -> Iterator[Check]:
-    model = found.model
-    if isinstance(model, (PoissonObservations, NegativeBinomialObservations)):
-        yield _dispersion(evidence, found)
-    if found.classes or families.is_known(model):
+    found = evidence.responses
+    if found is not None and (found.classes or families.is_known(found.model)):
+        if isinstance(found.model, (PoissonObservations, NegativeBinomialObservations)):
+            yield _dispersion(evidence, found)
         yield _calibration(evidence, found)
-    if found.classes or not families.is_known(model):
-        return
-    uniform = uniforms(found)
-    if evidence.tree is None:
-        yield _distance(
-            "residuals", evidence, [residuals(found, k, uniform) for k in range(evidence.n_neurons)]
-        )
-    spikes = _residuals.is_spike_train(model, found.y, found.weight)
-    if spikes.any():
-        yield _distance(
-            "time_rescaling", evidence,
-            [intervals(found, k, uniform) if spikes[k] else np.empty(0) for k in range(evidence.n_neurons)],
-        )  # fmt: skip
+        yield from _of_means(evidence, found)
+        yield from _of_distribution(evidence, found)
+        yield from _of_order(evidence, found)
+
+
+def _separation(evidence: Evidence) -> Iterator[Check]:
+    curvature, separated, finite = evidence.curvature, evidence.separated, evidence.finite
+    if curvature is not None:
+        error = np.where(curvature.flat, curvature.predictor_error, 0.0)
+        if separated is not None:
+            error = np.where(separated, np.inf, error)
+        yield grade("separation", np.where(finite, error, np.nan), evidence.labels)
+    elif separated is not None:
+        grades = np.where(separated, 2, np.where(finite, 0, -1))
+        yield grade("separation", separated * 1.0, evidence.labels, grades=grades)
 
 
 def _dispersion(evidence: Evidence, found: Responses) -> Check:
@@ -75,44 +67,39 @@ def _dispersion(evidence: Evidence, found: Responses) -> Check:
     over = ratio.size > 1
     with np.errstate(divide="ignore"):
         either = np.fmax(ratio.size, 1.0 / ratio.size)
-    check = grade("dispersion", either, evidence.labels, p_value=ratio.p_value)
     # intervals that are too wide do not mislead as those that are too narrow do
-    milder = np.where(over, check.grades, np.minimum(check.grades, 1))
-    where = np.where(milder > 0, np.where(over, "over-dispersed", "under-dispersed"), "")
-    return grade("dispersion", either, evidence.labels, grades=milder, where=where)
-
-
-def uniforms(found: Responses) -> np.ndarray:
-    """Return the numbers that randomise counts, the same for a check and its picture."""
-    return np.random.default_rng(0).random(found.y.shape)
-
-
-def residuals(found: Responses, k: int, uniform) -> np.ndarray:
-    """Return the randomised quantile residuals of one neuron, uniform if the model holds."""
-    values = _residuals.uniform_residuals(
-        found.model, found.y[:, k], found.mean[:, k], found.scale[k], uniform[:, k]
-    )
-    return values[found.weight[:, k] > 0]
-
-
-def intervals(found: Responses, k: int, uniform) -> np.ndarray:
-    """Return the rescaled intervals of one neuron, uniform if the model holds."""
-    return _residuals.rescaled_intervals(
-        found.model, found.y[:, k], found.mean[:, k], found.scale[k], uniform[:, k], found.weight[:, k] > 0
+    return grade(
+        "dispersion", either, evidence.labels, p_value=ratio.p_value, most=np.where(over, 2, 1),
+        where=np.where(over, "over-dispersed", "under-dispersed"),
     )  # fmt: skip
 
 
-def _distance(name: str, evidence: Evidence, values) -> Check:
-    return graded(name, evidence, [_residuals.from_uniform(each) for each in values])
+def graded(name: str, evidence: Evidence, found, most=2) -> Check:
+    """Grade the deviations of all neurons: their sizes, p-values, and where they are."""
+    sizes, p_values, *where = zip(*found, strict=True)
+    return grade(
+        name, np.array(sizes, float), evidence.labels, p_value=np.array(p_values, float), most=most,
+        where=where[0] if where else None,
+    )  # fmt: skip
 
 
-def graded(name: str, evidence: Evidence, found) -> Check:
-    """Grade the deviations of all neurons."""
-    sizes, p_values = (np.array(part, float) for part in zip(*found, strict=True))
-    return grade(name, sizes, evidence.labels, p_value=p_values)
+def transforms(found: Responses, k: int) -> _residuals.Intervals:
+    """Return the quantile residuals of one neuron, uniform if the model holds."""
+    return _residuals.transforms(
+        found.model, found.y[:, k], found.mean[:, k], found.scale[k], found.weight[:, k]
+    )
 
 
-def bins(found: Responses, k: int) -> _residuals.Bins:
+def rescaled(found: Responses, k: int) -> _residuals.Intervals:
+    """Return the rescaled intervals between the spikes of one neuron, uniform if the model holds."""
+    order = found.order
+    return _residuals.rescaled_intervals(
+        found.model, found.y[order.rows, k], found.mean[order.rows, k], found.scale[k],
+        found.weight[order.rows, k] > 0, order.stretch,
+    )  # fmt: skip
+
+
+def bins(found: Responses, k: int, along=None) -> _residuals.Bins:
     """Return the calibration of one neuron; of a classifier, that of all class probabilities together."""
     y, mean, weight = found.y[:, k], found.mean[:, k], found.weight[:, k]
     if found.classes:
@@ -122,9 +109,92 @@ def bins(found: Responses, k: int) -> _residuals.Bins:
         family, scale = BernoulliObservations(), 1.0  # each class against the others
     else:
         family, scale = found.model, found.scale[k]
-    return _residuals.calibration_bins(family, y, mean, scale, weight)
+    return _residuals.calibration_bins(family, y, mean, scale, weight, along=along)
 
 
 def _calibration(evidence: Evidence, found: Responses) -> Check:
     each = [_residuals.miscalibration(bins(found, k)) for k in range(evidence.n_neurons)]
     return graded("calibration", evidence, each)
+
+
+def _of_distribution(evidence: Evidence, found: Responses) -> Iterator[Check]:
+    """Yield checks of the shape of the distribution; zeros and ones have no shape."""
+    if found.classes:
+        return
+    each = [transforms(found, k) for k in range(evidence.n_neurons)]
+    if evidence.tree is None and not isinstance(found.model, BernoulliObservations):
+        yield graded("residuals", evidence, [_residuals.from_uniform(a) for a in each])
+    yield graded("outliers", evidence, [_residuals.outlier(a) for a in each])
+
+
+def _of_means(evidence: Evidence, found: Responses) -> Iterator[Check]:
+    """Yield the score tests: of curves, products, the link and the spread."""
+    n_classes, spread = _scores.columns(found), getattr(found.model, "has_scale", False)
+    result: dict[str, list] = {name: [] for name in ("linearity", "interactions", "link", "spread")}
+    order = []
+    for shared, neurons in _scores.designs(found):
+        for k in neurons:
+            each: dict[str, list] = {name: [] for name in result}
+            for c in range(n_classes):
+                fitted = shared.fitted(_scores.cells(found, k, c))
+                effect = found.coef[:, k].reshape(len(found.coef), -1)[:, c] * shared.sd
+                for name, value in _tests(fitted, shared, effect, found.names, spread):
+                    each[name].append(value)
+            order.append(k)
+            for name, values in each.items():
+                result[name].append(_strongest(values))
+    back = np.argsort(order)
+    for name, values in result.items():
+        if name != "spread" or spread:
+            yield graded(name, evidence, [values[k] for k in back])
+
+
+def _tests(fitted, shared, effect, names, spread: bool):
+    """Yield the name of a check, and size, p-value and place of its strongest test."""
+    share, p_value, at = _scores.worst(_scores.of_features(fitted, shared))
+    yield "linearity", (share, p_value, names[at])
+    found, pairs = _scores.of_pairs(fitted, shared, effect)
+    share, p_value, at = _scores.worst(found)
+    yield "interactions", (share, p_value, " x ".join(names[j] for j in pairs[at]) if pairs else "")
+    yield "link", (*_scores.worst(_scores.of_link(fitted))[:2], "")
+    if spread:
+        size, p_value, at = _scores.worst(_scores.of_spread(fitted, shared))
+        yield "spread", (size, p_value, [*names, "the expected mean"][at])
+
+
+def _strongest(values):
+    """Return the most significant of size, p-value and place, with a p-value for all together."""
+    known = [value for value in values if np.isfinite(value[0])]
+    if not known:
+        return np.nan, np.nan, ""
+    size, p_value, where = min(known, key=lambda value: (value[1], -value[0]))
+    return size, min(1.0, p_value * len(known)), where
+
+
+def _of_order(evidence: Evidence, found: Responses) -> Iterator[Check]:
+    """Yield the checks of rows that are alike, and, where rows are a time series, of their order."""
+    n_neurons, result = evidence.n_neurons, {}
+    group = _dependence.alike(found.matrix, found.weight)
+    series = None if found.order is None else _dependence.Series.of(found)
+    for k in range(n_neurons):
+        each: dict[str, list] = {}
+        for c in range(_scores.columns(found)):
+            cells = _scores.cells(found, k, c)
+            if group is not None:
+                found_here = _dependence.within_groups(cells, group)
+                each.setdefault("repeated_rows", []).append(found_here)
+            for name, value in series.tests(cells) if series is not None else ():
+                each.setdefault(name, []).append(value)
+        for name, values in each.items():
+            result.setdefault(name, [(np.nan, np.nan, "")] * n_neurons)[k] = _strongest(values)
+    for name, values in result.items():
+        # rows that are spread evenly make errors too large, which does not mislead
+        even = np.array([where == _dependence.EVEN for _, _, where in values])
+        yield graded(name, evidence, values, most=np.where(even, 1, 2))
+    spikes = _residuals.is_spike_train(found.model, found.y, found.weight) & (not found.classes)
+    if series is not None and spikes.any():
+        each = [
+            _residuals.from_uniform(rescaled(found, k)) if spikes[k] else (np.nan, np.nan)
+            for k in range(n_neurons)
+        ]
+        yield graded("time_rescaling", evidence, each)

@@ -32,13 +32,14 @@ _CSS = """
 .bayesglm-report .status { color: var(--tone); font-weight: 600; white-space: nowrap; }
 .bayesglm-report .card { border: 1px solid var(--line); border-left: .4rem solid var(--tone); padding: .6rem .9rem;
   margin: .6rem 0; }
-.bayesglm-report .scroll { overflow-x: auto; }
+.bayesglm-report .scroll { overflow-x: auto; overflow-wrap: break-word; }
+.bayesglm-report .neurons td { white-space: nowrap; }
 .bayesglm-report table { border-collapse: collapse; font-size: .9rem; width: 100%; background: none; }
 .bayesglm-report th, .bayesglm-report td { text-align: left; padding: .3rem .6rem; vertical-align: top;
   border-bottom: 1px solid var(--line); background: none; color: inherit; }
 .bayesglm-report td.number, .bayesglm-report th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
-.bayesglm-report .gallery { display: grid; gap: 1rem;
+.bayesglm-report .gallery { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 .bayesglm-report figure { margin: 0; border: 1px solid var(--line); padding: .7rem; break-inside: avoid; }
 .bayesglm-report svg { width: 100%; height: auto; display: block; color: var(--ink); fill: currentColor;
@@ -78,7 +79,8 @@ def fragment(report) -> str:
 
 
 def _tone(report) -> str:
-    return {"OK": "ok", "CAUTION": "caution", "DO NOT USE": "fail"}[report.verdict]
+    tones = {"OK": "ok", "CAUTION": "caution", "DO NOT USE": "fail"}
+    return tones.get(report.verdict, "unknown")
 
 
 def _header(report) -> str:
@@ -148,7 +150,7 @@ def _neurons(report) -> str:
         for label, row in shown.iterrows()
     ]
     more = _more(table)
-    return f"<section><h2>Neurons, worst first</h2>{_table(head, rows, 2)}{more}</section>"
+    return f'<section class="neurons"><h2>Neurons, worst first</h2>{_table(head, rows, 2)}{more}</section>'
 
 
 def _parameters(report) -> str:

@@ -15,17 +15,19 @@ import numpy as np
 from matplotlib.rcsetup import cycler
 
 from bayesglm import _residuals, plotting
-from bayesglm.diagnostics import _draws, _fit
+from bayesglm.diagnostics import _dependence, _draws, _fit, _scores
 from bayesglm.posterior import families
 
 # Matplotlib leaves plain black out of SVG files, where it would stay black on dark pages.
 _INK = "#010203"
-_SIZE = (5.2, 3.1)
+_SIZE = (4.2, 2.7)
 _MOST_PARAMETERS, _TRACES, _MOST_POINTS = 30, 3, 1500
+# Letters of a label, and inches that a letter and a row take.
+_LONGEST, _LETTER, _ROW = 24, 0.083, 0.19
 _STYLE = {
     "svg.fonttype": "none", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK,
     "xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False, "axes.spines.right": False,
-    "figure.subplot.left": 0.15, "figure.subplot.right": 0.97, "figure.subplot.bottom": 0.17,
+    "figure.subplot.left": 0.22, "figure.subplot.right": 0.97, "figure.subplot.bottom": 0.2,
     "figure.subplot.top": 0.96, "axes.titlesize": 10, "figure.facecolor": "white", "axes.facecolor": "white",
     "text.parse_math": False,  # names are the user's
     "legend.framealpha": 0.0, "axes.prop_cycle": cycler(color=["#3987e5", "#d9822b", "#2f9e6e", "#c45ab3"]),
@@ -54,6 +56,7 @@ def pictures(report) -> Iterator[Picture]:
         for title, caption, draw in (
             *_of_population(report),
             *_of_fit(report, k),
+            *_of_residuals(report, k),
             *_of_draws(evidence, k),
         ):
             figure = Figure(figsize=_SIZE)
@@ -62,9 +65,7 @@ def pictures(report) -> Iterator[Picture]:
                 plt.close(drawn)
                 yield Picture(title, caption, _svg(drawn, title, fits=False))
             else:
-                yield Picture(
-                    title, caption, _svg(figure, title, not title.startswith("Coefficients"))
-                )
+                yield Picture(title, caption, _svg(figure, title, fits=True))
 
 
 def _focus(report) -> int:
@@ -100,11 +101,15 @@ def _of_population(report):
 
 def _of_fit(report, k: int):
     evidence = report._evidence
-    if evidence.estimates is not None and evidence.tree is None:
+    if evidence.estimates is not None:
         some = _table_of(evidence, k).iloc[:_MOST_PARAMETERS]
-        caption = f"Estimates with their {some.attrs.get('interval', 'intervals')}."
-        yield (f"Coefficients{_name(evidence, k)}", caption,
-               lambda figure: plotting.coefficients(some, ax=figure.subplots()))  # fmt: skip
+        kind = "Posterior means" if evidence.tree is not None else "Estimates"
+        caption = f"{kind}, each with its {evidence.estimates.attrs.get('interval', 'interval')}."
+        yield (
+            f"Coefficients{_name(evidence, k)}",
+            caption,
+            lambda figure: _coefficients(some, figure),
+        )
     found = evidence.responses
     if found is None or not evidence.finite[k]:
         return
@@ -116,20 +121,51 @@ def _of_fit(report, k: int):
                    lambda figure: plotting.bins(bins, figure.subplots()))  # fmt: skip
     if found.classes or not families.is_known(found.model):
         return
-    uniform = _fit.uniforms(found)
-    if "residuals" in report.checks:
-        values = _fit.residuals(found, k, uniform)
-        yield (f"Quantile residuals{_name(evidence, k)}", _ECDF,
-               lambda figure: plotting.ecdf_difference(values, ax=figure.subplots()))  # fmt: skip
-    if (
-        "time_rescaling" in report.checks
-        and _residuals.is_spike_train(found.model, found.y, found.weight)[k]
-    ):
-        spikes = _fit.intervals(found, k, uniform)
+    if evidence.tree is None and "residuals" in report.checks:
+        values = _fit.transforms(found, k)
+        yield (f"Residuals{_name(evidence, k)}", _ECDF,
+               lambda figure: plotting.difference(values, figure.subplots()))  # fmt: skip
+    spikes = _residuals.is_spike_train(found.model, found.y, found.weight)
+    if "time_rescaling" in report.checks and spikes[k]:
+        intervals = _fit.rescaled(found, k)
         yield (f"Time rescaling{_name(evidence, k)}",
                "Distribution of the intervals between spikes in rescaled time; within the band (99 %) the rate "
                "explains when spikes come.",
-               lambda figure: plotting.ks(spikes, figure.subplots()))  # fmt: skip
+               lambda figure: plotting.ks(intervals, figure.subplots()))  # fmt: skip
+
+
+def _of_residuals(report, k: int):
+    """Return mean residuals along the feature with the strongest curve and along time, and their correlations."""
+    evidence, found = report._evidence, report._evidence.responses
+    if found is None or not evidence.finite[k] or "linearity" not in report.checks:
+        return
+    c, feature = _scores.most_curved(found, k)
+    cells, name = _scores.cells(found, k, c), _name(evidence, k)
+    name += f", class {evidence.settings['classes'][c]}" if found.classes else ""
+    curve = _residuals.curve(cells.error, np.asarray(found.matrix[:, feature], float), cells.weight)
+    caption = "Means of the residuals in bins, with two standard errors. Around zero, the model misses nothing there."
+    label = _short(found.names[feature])
+    yield (f"Residuals along {label}{name}",
+           f"{caption} Of all features, this is the one with the strongest curve.",
+           lambda figure: plotting.along(curve, label, figure.subplots()))  # fmt: skip
+    if found.order is None:
+        return
+    ordered = cells.at(found.order.rows)
+    drift = _residuals.curve(ordered.error, np.arange(len(ordered.error)) * 1.0, ordered.weight, 20)
+    yield (f"Residuals over time{name}", caption,
+           lambda figure: plotting.along(drift, "row, in order of time", figure.subplots()))  # fmt: skip
+    values, error = _dependence.correlations(ordered, found.order)
+    if len(values):
+        yield (f"Dependence in time{name}",
+               "Correlations of the residuals of rows so many rows apart; shaded: two standard errors if rows do not "
+               "depend on each other.",
+               lambda figure: plotting.correlations(values, error, figure.subplots()))  # fmt: skip
+
+
+def _short(name: str) -> str:
+    """Return a label that fits into a picture: its begin and its end, where labels differ."""
+    half = _LONGEST // 2
+    return name if len(name) <= _LONGEST else f"{name[: half - 1]}\u2026{name[-half:]}"
 
 
 _ECDF = (
@@ -138,10 +174,23 @@ _ECDF = (
 
 
 def _table_of(evidence, k: int):
-    """Return the rows of the table of a fit that belong to one neuron: coefficients, then intercepts."""
-    table = evidence.estimates
+    """Return the rows of the table that belong to one neuron: coefficients, then intercepts."""
+    each = int(np.prod(evidence.settings["outputs"], dtype=int))
+    table = evidence.estimates.iloc[: (evidence.settings["features"] + 1) * each]
     rows = np.arange(len(table)).reshape(evidence.settings["features"] + 1, evidence.n_neurons, -1)
     return table.iloc[rows[:, k].ravel()]
+
+
+def _coefficients(table, figure) -> None:
+    """Plot parameters, as high as their labels need, beside the longest of these."""
+    table = table.set_axis([_short(str(name)) for name in table.index])
+    width, height = _SIZE[0], max(_SIZE[1], _ROW * len(table) + 0.7)
+    figure.set_size_inches(width, height)
+    longest = max((len(name) for name in table.index), default=0)
+    figure.subplots_adjust(
+        left=(0.25 + _LETTER * longest) / width, bottom=0.55 / height, top=1.0 - 0.1 / height
+    )
+    plotting.coefficients(table, ax=figure.subplots())
 
 
 def _of_draws(evidence, k: int):
@@ -150,26 +199,21 @@ def _of_draws(evidence, k: int):
     tree = evidence.tree if evidence.labels is None else _of_neuron(evidence.tree, k)
     found, names = _draws.statistics(evidence.tree, evidence.convergence)
     ess = found.ess_bulk[k]
-    yield (
-        f"Coefficients{_name(evidence, k)}",
-        "Posterior means with intervals of probability 0.5 and 0.94.",
-        lambda f: _forest(tree),
-    )
     yield (f"Traces{_name(evidence, k)}",
            "Parameters with the fewest effective draws; chains should cover the same range, without trends.",
            lambda f: _trace(tree, ess, names))  # fmt: skip
     if "energy" in tree["sample_stats"] and "khat" not in tree["sample_stats"]:
         yield (f"Energy{_name(evidence, k)}",
                "Marginal energy and its changes; where the second is much narrower, tails are explored slowly.",
-               lambda f: _arviz("plot_energy", tree))  # fmt: skip
+               lambda f: _energy(tree))  # fmt: skip
     loo = evidence.loo
     if loo is not None:
-        if loo.cells.pit is not None:
-            pit = loo.cells.pit[loo.used[:, k], k]
+        if loo.transforms is not None:
+            values = loo.transforms[k]
             yield (
                 f"LOO-PIT{_name(evidence, k)}",
                 _ECDF,
-                lambda f: plotting.ecdf_difference(pit, ax=f.subplots()),
+                lambda f: plotting.difference(values, f.subplots()),
             )
         yield (f"Pareto k{_name(evidence, k)}",
                f"Of each response; above {loo.good_k:.2f} leave-one-out is not to be trusted.",
@@ -198,12 +242,17 @@ def _arviz(name: str, tree, size=_SIZE, **keywords):
     return found.viz["figure"].item()
 
 
-def _forest(tree):
-    values = tree["posterior"].dataset
-    most = max(1, _MOST_PARAMETERS // values.sizes.get("class", 1))
-    coords = {"feature": values["feature"].values[:most]}
-    return _arviz("plot_forest", tree, combined=True, coords=coords, ci_probs=(0.5, 0.94), ci_kind="eti",
-                  point_estimate="mean")  # fmt: skip
+def _energy(tree):
+    figure = _arviz("plot_energy", tree)
+    for ax, label in zip(figure.axes, ("E-BFMI of each chain", "energy"), strict=False):
+        ax.set_title("")
+        ax.set_xlabel(label)
+    figure.axes[0].yaxis.get_major_locator().set_params(integer=True)
+    for legend in [*figure.legends, *(ax.get_legend() for ax in figure.axes)]:
+        if legend is not None:
+            legend.set_loc("upper left")
+            legend.set_bbox_to_anchor((0.52, 1.16), transform=figure.transFigure)
+    return figure
 
 
 def _trace(tree, ess, names):
@@ -218,9 +267,10 @@ def _trace(tree, ess, names):
     coords = {name: data[name].values for name in ("chain", "draw")}
     chosen = xr.DataTree.from_dict({"posterior": xr.Dataset(some, coords)})
     figure = _arviz("plot_trace", chosen, size=(_SIZE[0], 1.9 * len(worst)), col_wrap=1)
-    for ax, j in zip(figure.axes, worst, strict=True):
-        ax.set_title(names[j])
+    figure.set_layout_engine("constrained", h_pad=0.08)
+    for ax, j in zip(figure.axes, worst, strict=False):
         ax.set_xlabel("")
+        ax.set_title(_short(names[j]))
         for line in ax.lines:
             line.set(rasterized=True, linewidth=0.5)
     return figure
@@ -228,7 +278,7 @@ def _trace(tree, ess, names):
 
 def _pareto(loo, k: int, figure) -> None:
     ax = figure.subplots()
-    values = loo.cells.k[loo.used[:, k], k]
+    values = loo.cells.k[loo.cells.weight[:, k] > 0, k]
     shown = np.unique(np.concatenate([
         np.argsort(-values)[:_MOST_POINTS // 2],
         np.linspace(0, len(values) - 1, _MOST_POINTS // 2).astype(int),
@@ -239,13 +289,17 @@ def _pareto(loo, k: int, figure) -> None:
 
 
 def _replicated(found, k: int, figure) -> None:
-    axes = figure.subplots(1, len(found.observed))
-    for ax, (name, value) in zip(axes, found.observed.items(), strict=True):
+    from matplotlib.ticker import MaxNLocator
+
+    figure.set_size_inches(_SIZE[0], 1.3 * _SIZE[1])
+    figure.subplots_adjust(left=0.04, bottom=0.16, wspace=0.1, hspace=0.6)
+    axes = figure.subplots(-(-len(found.observed) // 2), 2).ravel()
+    for ax, (name, value) in zip(axes, found.observed.items(), strict=False):
         ax.hist(found.drawn[name][:, k], bins=15, alpha=0.6)
         ax.axvline(value[k], color=_INK)
         ax.set_yticks([])
         ax.set_xlabel(name)
-        ax.tick_params(axis="x", labelsize=7)
+        ax.xaxis.set_major_locator(MaxNLocator(4, prune="both"))
 
 
 def _svg(figure, title: str, fits: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import numpy as np
 from bayesglm.diagnostics import _draws, _fit
 from bayesglm.diagnostics._check import STATUSES, Check, number, plain
 from bayesglm.diagnostics._definitions import DEFINITIONS
-from bayesglm.diagnostics._evidence import Evidence
+from bayesglm.diagnostics._evidence import Evidence, Responses
+from bayesglm.diagnostics._remedies import advise
+from bayesglm.posterior import families
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,13 +24,19 @@ if TYPE_CHECKING:
 __all__ = ["DiagnosticsReport"]
 
 #: Raised when a key of the JSON form changes its meaning.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: What is said of data that no check has seen.
+UNSEEN = "NOT CHECKED"
 VERDICTS = ("OK", "CAUTION", "DO NOT USE")
 _SENTENCES = {
     "OK": "No check found anything wrong.",
+    UNSEEN: "Nothing is wrong with {part}, but whether the model goes with the data was not looked at.",
     "CAUTION": "Usable with care: read the checks below before drawing conclusions.",
     "DO NOT USE": "Do not draw conclusions before what failed below is mended.",
 }
+_MEANS_ONLY = (
+    "Coefficients and predictions are usable; standard errors, intervals and p-values are not."
+)
 _MARKS = {"ok": "ok", "caution": "CAUTION", "fail": "FAIL", "unknown": "-"}
 _WIDTH = 100
 
@@ -39,8 +48,9 @@ class DiagnosticsReport:
 
     Attributes
     ----------
-    verdict : "OK", "CAUTION" or "DO NOT USE"
-        The worst of all checks.
+    verdict : "OK", "CAUTION", "DO NOT USE" or "NOT CHECKED"
+        The worst of all checks; where a check fails that concerns standard errors only, "CAUTION". "NOT CHECKED" where
+        nothing is wrong, but the data were not looked at.
     ok : bool
         Whether the verdict is "OK".
     checks : dict
@@ -52,7 +62,11 @@ class DiagnosticsReport:
     def __init__(self, evidence: Evidence):
         self._evidence = evidence
         found = {each.name: each for each in (*_fit.checks(evidence), *_draws.checks(evidence))}
-        self.checks: dict[str, Check] = {name: found[name] for name in DEFINITIONS if name in found}
+        self.checks: dict[str, Check] = {
+            name: replace(found[name], advice=advise(found[name], evidence.facts))
+            for name in DEFINITIONS
+            if name in found
+        }
 
     @property
     def ok(self) -> bool:
@@ -61,8 +75,23 @@ class DiagnosticsReport:
 
     @cached_property
     def verdict(self) -> str:
-        """The worst status of all checks, in words."""
-        return VERDICTS[max((STATUSES.index(c.status) for c in self._known()), default=1)]
+        """The worst of all checks, in words."""
+        return self._words(max(self._severity(), default=1))
+
+    def _severity(self):
+        """Return what each known check says of the model as a whole: failed errors leave means usable."""
+        for check in self._known():
+            errors_only = check.definition.spoils == "errors"
+            yield min(STATUSES.index(check.status), 1 if errors_only else 2)
+
+    def _words(self, severity: int) -> str:
+        return UNSEEN if severity == 0 and self._evidence.responses is None else VERDICTS[severity]
+
+    @property
+    def means_only(self) -> bool:
+        """Whether standard errors and intervals failed, but nothing else did."""
+        bad = [c for c in self._known() if c.status == "fail"]
+        return bool(bad) and all(c.definition.spoils == "errors" for c in bad)
 
     def _known(self) -> list[Check]:
         return [check for check in self.checks.values() if check.status in STATUSES]
@@ -85,6 +114,8 @@ class DiagnosticsReport:
             missing.append(
                 "Too many coefficients to look at their curvature: no check of collinearity or separation."
             )
+        if evidence.responses is not None:
+            missing += _not_seen(evidence.responses)
         if evidence.tree is None:
             missing.append("Call `sample_posterior` for the checks of the posterior.")
         elif evidence.responses is not None and evidence.loo is None:
@@ -103,10 +134,13 @@ class DiagnosticsReport:
 
         evidence = self._evidence
         n = evidence.n_neurons
-        worst = np.max(
-            [np.zeros(n, int), *(check.grades for check in self.checks.values())], axis=0
-        )
-        columns: dict[str, Any] = {"verdict": np.array(VERDICTS)[worst]}
+        most = {"all": 2, "errors": 1}
+        grades = [
+            np.minimum(check.grades, most[check.definition.spoils])
+            for check in self.checks.values()
+        ]
+        worst = np.max([np.zeros(n, int), *grades], axis=0)
+        columns: dict[str, Any] = {"verdict": [self._words(severity) for severity in worst]}
         columns |= {name: check.values for name, check in self.checks.items()}
         columns |= self.numbers
         index = pd.Index([0] if evidence.labels is None else evidence.labels, name="neuron")
@@ -132,22 +166,30 @@ class DiagnosticsReport:
                 "prior_sd_max": c.prior_sd_max,
             }
         if evidence.loo is not None:
-            cells, used = evidence.loo.cells, evidence.loo.used
-            share = evidence.loo.n_all / max(int(used.sum()), 1)
+            cells = evidence.loo.cells
+            weight, used = cells.weight, cells.weight > 0
+            share = evidence.loo.n_all / np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
             found |= {
-                "elpd_loo": share * np.sum(cells.elpd, axis=0, where=used),
-                "p_loo": share * np.sum(cells.lppd - cells.elpd, axis=0, where=used),
+                "elpd_loo": share * np.sum(weight * cells.elpd, axis=0, where=used),
+                "p_loo": share * np.sum(weight * (cells.lppd - cells.elpd), axis=0, where=used),
             }
         return found  # fmt: skip
 
     @property
     def headline(self) -> str:
         """The verdict in one sentence, with the neurons that it is about."""
-        text = _SENTENCES[self.verdict] if self._known() else "Nothing could be checked."
-        if self._evidence.labels is None or self.verdict == "OK":
+        part = "the fit" if self._evidence.tree is None else "the fit and the draws"
+        text = _SENTENCES[self.verdict].format(part=part)
+        if not self._known():
+            text = "Nothing could be checked."
+        elif self.means_only:
+            text = f"{_MEANS_ONLY} Read what failed below."
+        if self._evidence.settings.get("left out"):
+            text = f"{text} Not seen: {self._evidence.settings['left out']}."
+        if self._evidence.labels is None or self.verdict in ("OK", UNSEEN):
             return text
         counts = self.table["verdict"].value_counts()
-        each = ", ".join(f"{counts[v]} {v}" for v in reversed(VERDICTS) if v in counts)
+        each = ", ".join(f"{counts[v]} {v}" for v in (*reversed(VERDICTS), UNSEEN) if v in counts)
         return f"{text} Of {self._evidence.n_neurons} neurons: {each}."
 
     def __str__(self):
@@ -225,6 +267,24 @@ class DiagnosticsReport:
                 f"`filename` must end in '.html' or '.json', but {str(filename)!r} was given."
             )
         path.write_text(text, encoding="utf-8")
+
+
+def _not_seen(found: Responses) -> list[str]:
+    """Return what was not looked at in the data, in words."""
+    missing = []
+    if found.order is None:
+        missing.append(
+            "Rows were not said to be a time series, so that no check looked at their order (dependence, drift"
+            + (", time rescaling of spikes" if families.is_discrete(found.model) else "")
+            + "): pass `time=True` or `trials=`."
+        )
+    elif found.order.trial is None:
+        missing.append("No trials were told: pass `trials=` where there are any.")
+    if (found.weight % 1.0 != 0).any():
+        missing.append("With weights that are not whole, no check looked for repeated rows.")
+    if not (found.classes or families.is_known(found.model)):
+        missing.append("The family is not known in closed form: no check of data against model.")
+    return missing
 
 
 def _wrap(text: str, lead: str) -> str:

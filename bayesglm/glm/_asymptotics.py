@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import NamedTuple
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from bayesglm import observation_models
 from bayesglm._sampling import _laplace, _target
-from bayesglm.glm import _lanes, _results
+from bayesglm.glm import _lanes, _results, _robust
+from bayesglm.glm._solve import listed
+
+# Families whose dispersion multiplies the variance of the estimates, so that its estimation widens their distribution.
+_ESTIMATED = (observation_models.GaussianObservations, observation_models.GammaObservations)
 
 
-def meaning(penalty, robust: bool, prob: float) -> str:
-    """Return what the interval of a fit is, in words."""
-    kind = "sandwich" if robust else "observed information"
+class Errors(NamedTuple):
+    """What a table of a fit has beside its estimates: pairs for coefficients and intercepts."""
+
+    error: tuple[np.ndarray, np.ndarray]
+    dof: tuple[np.ndarray, np.ndarray]  # of Student's t; infinite for the normal distribution
+    maxlags: tuple[np.ndarray, np.ndarray] | None
+
+
+def meaning(penalty, sandwich, dof, prob: float) -> str:
+    """Return what the interval of a fit is, in words.
+
+    Parameters
+    ----------
+    dof : array
+        Degrees of freedom of all parameters.
+    """
+    reference = "normal"
+    known = np.unique(dof[np.isfinite(dof)])
+    if len(known):
+        ends = f"{known[0]:.4g}" if len(known) == 1 else f"{known[0]:.4g} to {known[-1]:.4g}"
+        reference = f"Student's t with {ends} degrees of freedom"
+    kind = f"{_robust.all_words(sandwich)}; {reference}"
     if all(term is None for term in penalty):
         return f"asymptotic confidence interval of level {prob} ({kind})"
-    text = f"approximate posterior interval of probability {prob}: normal, around the penalised estimate ({kind})"
+    text = f"approximate posterior interval of probability {prob}: around the penalised estimate ({kind})"
     if not penalty.smooth:
         text += "; the prior's kink is replaced by a normal prior of the same variance, so sample instead"
     return text
 
 
-def standard_errors(estimator, problem, robust: bool):
-    """Return standard errors of coefficients (features, *outputs) and intercepts; NaN where nothing was fitted."""
+def standard_errors(estimator, problem, sandwich) -> Errors:
+    """Return standard errors and what they refer to; NaN where nothing was fitted.
+
+    Parameters
+    ----------
+    sandwich : Sandwich or None
+        None for errors from the observed information.
+    """
     problem = _lanes.double(problem)
-    scale = np.broadcast_to(
-        np.asarray(_results.dispersion(estimator.observation_model, estimator._scale), float),
-        (problem.n_neurons,),
-    )
-    priors = _lanes.priors_of(
-        problem, "plugin", np.where(np.isfinite(scale), scale, 1.0), None, None, None
-    )
+    fitted = _results.dispersion(estimator.observation_model, estimator._scale)
+    fitted = np.broadcast_to(np.asarray(fitted, float), (problem.n_neurons,))
+    known = np.isfinite(fitted) & (fitted > 0)
+    priors = _lanes.priors_of(problem, "plugin", np.where(known, fitted, 1.0), None, None, None)
     family, shared, lanes = _lanes.build(problem, priors, 1)
     coef, intercept = estimator._coef[2], estimator._intercept.reshape(problem.outputs)
     theta = problem.theta(np.nan_to_num(coef), np.nan_to_num(intercept))
@@ -38,43 +67,53 @@ def standard_errors(estimator, problem, robust: bool):
     _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, jax.device_put(lanes), u))
     root, least = _laplace.invert(hessian)
     covariance = root @ np.swapaxes(root, -1, -2)
-    if robust:
-        covariance = covariance @ _scores(family, shared, lanes, theta) @ covariance
-    # coordinates are few and linear in the coefficients: go through them one by one
-    size, n_features = u.shape[1], theta.shape[-1] - 1
-    basis = _target.split(family, np.eye(size), n_features)
-    columns, ends = _target.to_columns(family, *basis[:2])
-    to_theta = np.concatenate([columns, ends[..., None]], axis=-1).reshape(size, -1)
-    variance = np.einsum("ip,lij,jp->lp", to_theta, covariance, to_theta, optimize=True)
-    variance[least <= 0] = np.nan
-    error = np.sqrt(np.maximum(variance, 0.0)).reshape(theta.shape)
-    coef_error, intercept_error = problem.params(error)
-    unknown = np.isnan(coef)
-    return np.where(unknown, np.nan, coef_error), np.where(
-        np.isnan(intercept), np.nan, intercept_error
-    )
-
-
-def _scores(family, shared, lanes, theta) -> np.ndarray:
-    """Return the sum of the outer products of the score of each row, (lanes, size, size)."""
-    X = np.asarray(shared.X)
-    eta = np.einsum("lcf,nf->lcn", theta[..., :-1], X) + theta[..., -1:]
-    if lanes.offset is not None:
-        eta = eta + lanes.offset
-    log_phi = jnp.asarray(lanes.log_scale)
-
-    def total(eta, lane_y, phi):
-        return jnp.sum(_target._row_energies(family, lane_y, eta, phi))
-
-    slope = np.asarray(jax.vmap(jax.grad(total))(jnp.asarray(eta), jnp.asarray(lanes.y), log_phi))
-    used = np.broadcast_to(lanes.weight, lanes.y.shape)
-    slope = np.where(np.repeat(used > 0, family.classes, axis=1), slope, 0.0)
-    slope = slope * np.repeat(used, family.classes, axis=1)
-    found = []
-    for each in slope:
-        score = each[:, None, :] * np.concatenate([X.T, np.ones((1, len(X)))])
-        score = _target.from_columns(
-            family, np.moveaxis(score[:, :-1], -1, 0), np.moveaxis(score[:, -1], -1, 0)
+    given = _robust.pieces(family, lanes, hessian, covariance)
+    dof = np.asarray(_results.residual_dof(estimator.regularizer, problem, coef), float)
+    dof = np.broadcast_to(dof.ravel(), (problem.n_neurons,))
+    if sandwich is None:
+        found = _from_information(given, dof, isinstance(problem.observation_model, _ESTIMATED))
+        found.variance[~np.isfinite(fitted)] = np.nan
+        found.variance[fitted == 0] = 0.0
+    else:
+        rows = family, shared, lanes, theta
+        found = _robust.spread(sandwich, given, problem.rows.n, dof, *rows)
+        if (
+            isinstance(problem.observation_model, _ESTIMATED)
+            and sandwich.kind in _robust.HETEROSCEDASTIC
+        ):
+            found = found._replace(dof=np.repeat(dof[:, None], found.dof.shape[1], axis=1))
+    found.variance[np.repeat(least <= 0, family.responses)] = np.nan
+    finite = np.isfinite(theta.reshape(found.variance.shape)).all(axis=1)
+    fine = finite & (dof > 0) & np.repeat(least > 0, family.responses)
+    if sandwich is not None:
+        _warn(
+            sandwich,
+            fine & ~np.isfinite(found.variance).all(axis=1),
+            estimator._labels().get("neuron"),
         )
-        found.append(score.T @ score)
-    return np.stack(found)
+    return _by_parameter(problem, found, np.isnan(coef), np.isnan(intercept))
+
+
+def _warn(sandwich, bad, labels) -> None:
+    if bad.any():
+        name = "The model" if labels is None else f"Neurons {listed(np.flatnonzero(bad), labels)}"
+        warnings.warn(f"{name}: {_robust.undefined(sandwich)}", RuntimeWarning, stacklevel=4)
+
+
+def _from_information(given, dof, estimated: bool):
+    """Return variances from the curvature alone."""
+    to_theta = given.to_theta
+    variance = np.einsum("ip,lij,jp->lp", to_theta, given.covariance, to_theta, optimize=True)
+    each = dof[:, None] if estimated else np.inf
+    return _robust.Spread(np.maximum(variance, 0.0), np.broadcast_to(each, variance.shape))
+
+
+def _by_parameter(problem, found, no_coef, no_intercept) -> Errors:
+    shape = (problem.n_lanes, -1, len(problem.mask) + 1)
+
+    def both(values, nothing):
+        coef, intercept = problem.params(np.asarray(values).reshape(shape))
+        return np.where(no_coef, nothing, coef), np.where(no_intercept, nothing, intercept)
+
+    lags = None if found.maxlags is None else both(found.maxlags, -1)
+    return Errors(both(np.sqrt(found.variance), np.nan), both(found.dof, np.nan), lags)

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from bayesglm._design import feature_labels
-
 _SETTINGS = ("observation_model", "inverse_link", "regularizer", "regularizer_strength")
 _REQUIRED = {"posterior": ("coef", "intercept"), "sample_stats": (), "observed_data": ("y",)}
 _DRAWS = ("chain", "draw")
@@ -146,7 +144,7 @@ def _check(estimator, tree) -> None:
 
 
 def _check_dimensions(estimator, data) -> None:
-    structure, widths, coef = estimator._coef
+    coef = estimator._coef[2]
     neurons, classes = ("neuron",) * estimator._population, ("class",) * estimator._classifier
     expected = (*_DRAWS, "feature", *neurons, *classes)
     if data["coef"].dims != expected or data["coef"].shape[2:] != coef.shape:
@@ -154,10 +152,7 @@ def _check_dimensions(estimator, data) -> None:
             f"The draws are of another model: `coef` has the dimensions {data['coef'].dims} and the shape "
             f"{data['coef'].shape}, but {expected} with {coef.shape} after chain and draw was expected."
         )
-    labels = {"feature": feature_labels(structure, widths)}
-    if estimator._classifier:
-        labels["class"] = estimator.classes_
-    for name, mine in labels.items():
+    for name, mine in estimator._labels().items():
         theirs = data[name].values
         if [str(label) for label in theirs] != [str(label) for label in mine]:
             raise ValueError(
@@ -171,7 +166,7 @@ def _few(labels) -> str:
 
 
 def _check_settings(estimator, attrs) -> None:
-    mine = settings(estimator)
+    mine = settings(estimator._as_fitted())
     for name in _SETTINGS:
         if name in attrs and str(np.asarray(attrs[name])) != mine[name]:
             raise ValueError(
@@ -187,7 +182,9 @@ def _check_groups(estimator, tree) -> None:
     per_draw = (*_DRAWS, *neuron)
     known = {
         "posterior": {"coef": coef, "intercept": (*_DRAWS, *coef[3:]), "scale": per_draw},
-        "sample_stats": dict.fromkeys(set(tree["sample_stats"].data_vars) - {"khat"}, per_draw) | {"khat": neuron},
+        "sample_stats": {
+            name: neuron if name in ("khat", "importance_ess") else per_draw for name in tree["sample_stats"].data_vars
+        },
         "observed_data": {"y": ("sample", *neuron)},
         "log_prior": {"coef": per_draw, "intercept": per_draw, "scale": per_draw},
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import warnings
 from typing import Any
@@ -12,7 +13,32 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from bayesglm import _design, links, observation_models, regularizer, solvers
+from bayesglm._input import Names
 from bayesglm.labels import LabelEncoder
+
+# What a fit is made with, under the names by which an estimator holds it.
+_SETTINGS = (
+    "_observation_model", "_inverse_link_function", "_regularizer", "_named_regularizer",
+    "_regularizer_strength", "_default_strength", "_solver_name", "_solver_kwargs", "_feature_mask",
+)  # fmt: skip
+
+
+# Families whose responses cannot be negative.
+_POSITIVE = (
+    observation_models.PoissonObservations,
+    observation_models.GammaObservations,
+    observation_models.NegativeBinomialObservations,
+)
+
+
+def of_fit(method):
+    """Run a method with the settings of the fit: to change one later changes nothing about an earlier fit."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        return method(self._as_fitted(), *args, **kwargs)
+
+    return call
 
 
 class Configuration(BaseEstimator):
@@ -24,6 +50,7 @@ class Configuration(BaseEstimator):
     _classifier = False
 
     _encoder: LabelEncoder | None = None
+    _proba_output = "log-proba"
 
     def _configure(
         self,
@@ -51,11 +78,26 @@ class Configuration(BaseEstimator):
             self._set_mask(feature_mask)
 
     def _forget_fit(self) -> None:
-        self._scale = self._dof_resid = None
+        self._scale = self._dof_resid = self._n_train = None
         self.solver_state_ = None
         self.aux_ = None
         self._solver = None
         self._posterior = None
+        # settings of the fit, and whether its parameters were set by hand since
+        self._fitted_with, self._edited = None, False
+        self._names = Names()
+
+    def _settings_now(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in _SETTINGS}
+
+    def _as_fitted(self):
+        """Return the estimator with the settings that its fit was made with, whatever was set since."""
+        with_ = self._fitted_with
+        if with_ is None or all(self.__dict__[name] is value for name, value in with_.items()):
+            return self
+        fitted = copy.copy(self)
+        fitted.__dict__.update(with_)
+        return fitted
 
     @property
     def observation_model(self):
@@ -249,6 +291,7 @@ class Configuration(BaseEstimator):
         if self._solver_name is None and "solver_name" in arguments:
             arguments["solver_name"] = None
         clone = type(self)(**arguments)
+        clone._proba_output = self._proba_output
         if hasattr(self, "_metadata_request"):
             clone._metadata_request = copy.deepcopy(self._metadata_request)
         return clone
@@ -279,7 +322,10 @@ class Configuration(BaseEstimator):
         tags.classifier_tags = ClassifierTags() if self._classifier else None
         tags.regressor_tags = None if self._classifier else RegressorTags()
         tags.non_deterministic = self.solver_spec.implementation.stochastic
+        if self._classifier:
+            tags.classifier_tags.multi_class = self._encoder.n_classes > 2
         tags.input_tags.allow_nan = True
+        tags.target_tags.positive_only = isinstance(self.observation_model, _POSITIVE)
         tags.target_tags.required = True
         tags.target_tags.one_d_labels = self._classifier and not self._population
         tags.target_tags.two_d_labels = self._classifier and self._population

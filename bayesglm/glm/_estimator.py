@@ -9,15 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import observation_models
-from bayesglm.glm import _results
+from bayesglm.glm import _results, _traced
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import numpyro_model
 from bayesglm.glm._reporting import Reporting
+from bayesglm.glm._sampling import check_key
 from bayesglm.glm._save import save
 
 
 class Estimator(Reporting):
     """Predict, score and simulate from a fit, and hand out the model itself."""
 
+    @of_fit
     def predict(self, X, return_std=False, *, offset=None):
         """Return the mean response (for a classifier: the most probable labels) of each row.
 
@@ -33,7 +36,7 @@ class Estimator(Reporting):
         Returns
         -------
         : array (samples,) or (samples, neurons), or a tuple of two
-            Rows with a NaN give NaN.
+            Rows with a NaN give NaN. JAX can differentiate the mean response in X.
 
         Raises
         ------
@@ -46,6 +49,8 @@ class Estimator(Reporting):
         self._require_classes("predict")
         if return_std:
             return self._mean_and_sd(X, offset)
+        if _traced.is_traced(X) and not self._classifier and offset is None:
+            return _traced.mean(self, X)
         with jax.enable_x64(True):
             rate = self._rate(*self._fitted(X), offset)
         if self._classifier:
@@ -53,6 +58,7 @@ class Estimator(Reporting):
             return self._like_input(X, self._encoder.decode(rate.argmax(axis=-1)))
         return self._like_input(X, jax.device_put(rate))  # `jnp.asarray` compiles for each shape
 
+    @of_fit
     def score(
         self,
         X,
@@ -93,6 +99,7 @@ class Estimator(Reporting):
             )
         with jax.enable_x64(True):
             fitted = self._fitted(X)
+            self._check_neuron_names(y)
             rows = self._rows(X, y, self._encoder, sample_weight, offset)
             if rows.y.shape[1] != (fitted[1].shape[1] if self._population else 1):
                 raise ValueError(
@@ -106,13 +113,13 @@ class Estimator(Reporting):
             value = np.asarray(value)
         return jnp.asarray(value)
 
+    @of_fit
     def simulate(self, random_key, feedforward_input, *, offset=None):
         """Draw responses of the fitted model.
 
         Parameters
         ----------
-        random_key
-            JAX random key.
+        random_key : JAX random key or int
         feedforward_input : array (samples, features), or a pytree of these
         offset : array, optional
             As in :meth:`fit`.
@@ -125,6 +132,7 @@ class Estimator(Reporting):
         """
         self._require_fit()
         self._require_classes("simulate")
+        random_key, _ = check_key(random_key)
         with jax.enable_x64(True):
             rate = jnp.asarray(self._rate(*self._fitted(feedforward_input), offset))
             scale = _results.dispersion(self.observation_model, self._scale)
@@ -182,6 +190,7 @@ class Estimator(Reporting):
             prior=prior,
         )
 
+    @of_fit
     def save_params(self, filename) -> None:
         """Save constructor arguments and fitted parameters to an .npz file, for :func:`bayesglm.load_model`.
 
@@ -199,5 +208,5 @@ def _warn_of_missing(log_proba) -> None:
             "Rows of `X` with a NaN (or neurons that were not fitted) have no most probable label; "
             "the first class is returned for them.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -17,7 +17,8 @@ class GLM(Estimator):
     Parameters
     ----------
     observation_model : str or Observations
-        ``"Poisson"``, ``"Gamma"``, ``"Gaussian"``, ``"Bernoulli"``, ``"NegativeBinomial"``, or an instance.
+        ``"Poisson"``, ``"Gamma"``, ``"Gaussian"``, ``"Bernoulli"``, ``"NegativeBinomial"`` (with a dispersion held at
+        1; pass an instance with another, or with ``scale="estimate"``), or an instance.
     inverse_link_function : str or callable, optional
         Maps the linear predictor to the mean. By default that of the observation model: ``exp`` for counts,
         ``one_over_x`` for Gamma, ``identity`` for Gaussian, ``logistic`` for Bernoulli.

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, links, observation_models, solvers
-from bayesglm.glm import _results, _solve
+from bayesglm._input import Names, neuron_names, to_labels
+from bayesglm.glm import _results, _solve, _traced
 from bayesglm.glm._parameters import Parameters
 from bayesglm.glm._problem import Problem, Rows, check_rows
 from bayesglm.labels import LabelEncoder
@@ -85,6 +87,29 @@ class Fitting(Parameters):
             mask,
             penalty,
         )
+
+    def _given_scale(self, problem: Problem) -> Problem:
+        """Return the problem at the fitted dispersion, where that is part of the loss and estimated.
+
+        Raises
+        ------
+        ValueError
+            Before `fit`, which alone estimates it.
+        """
+        if not problem.estimates_scale:
+            return problem
+        return replace(problem, scale=np.broadcast_to(self._loss_scale(), (problem.n_neurons,)))
+
+    def _loss_scale(self):
+        """Return the dispersion that enters the loss: one for all, or one for each neuron."""
+        if not getattr(self.observation_model, "estimates_scale", False):
+            return float(getattr(self.observation_model, "scale", None) or 1.0)
+        if self._scale is None:
+            raise ValueError(
+                "The dispersion is part of the loss, and `scale='estimate'` is known after `fit` only: call that "
+                "first, or give the observation model a number."
+            )
+        return self._scale
 
     def _make_solver(self, problem: Problem) -> solvers.Solver:
         kwargs = dict(self.solver_kwargs)
@@ -163,31 +188,34 @@ class Fitting(Parameters):
             except BaseException:
                 self._encoder = previous
                 raise
-        self._forget_fit()
-        self.__dict__.update(fitted)
+        self._keep(fitted)
         return self
 
     def _new_encoder(self, y) -> LabelEncoder | None:
         if not self._classifier:
             return None
         encoder = LabelEncoder(self._encoder.n_classes)
-        encoder.set_classes(np.asarray(y))
+        encoder.set_classes(to_labels(y))
         return encoder
 
     def _fit(self, X, y, init_params, sample_weight, offset, bar=True) -> dict[str, Any]:
         begin = time.perf_counter()
         rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
-        coef, intercept = problem.initial()
-        initial, given = intercept, None
+        _results.check_weights(problem)
+        names = Names(rows.design.names, neuron_names(y) if self._population else None)
+        _log_left_out(rows, names)
+        initial, given = problem.initial(), None
         if init_params is not None:
-            coef, intercept = self._check_params(init_params, rows.design, problem.n_neurons)
-            given = intercept
+            given = self._check_params(init_params, rows.design, problem.n_neurons)
         self._warn_default_strength()
-        usable = _solve.usable_neurons(problem, initial, given)
+        usable = _solve.usable_neurons(problem, initial[1], given and given[1])
         solver = self._make_solver(problem.select(np.flatnonzero(usable)))
-        outcome = _solve.solve(problem, usable, problem.by_neuron(coef, intercept), solver, bar)
-        _solve.warn(outcome, self._population, solver)
+        start = (problem.by_neuron(*initial), given and problem.by_neuron(*given))
+        outcome = _solve.solve(problem, usable, *start, solver, bar)
+        _solve.warn(
+            outcome, names.of_neurons(problem.n_neurons if self._population else None), solver
+        )
         coef, intercept = problem.params(outcome.theta)
         design = rows.design
         dof = _results.residual_dof(self.regularizer, problem, coef)
@@ -199,10 +227,14 @@ class Fitting(Parameters):
             "_coef": (design.structure, design.widths, coef),
             "_intercept": np.atleast_1d(intercept),
             "_dof_resid": dof,
-            "_scale": _results.scale(problem, outcome.residual, dof, coef, intercept),
+            "_n_train": rows.n,
+            "_scale": _results.scale(
+                problem, outcome.residual, outcome.scale, dof, coef, intercept
+            ),
             "_solver": solver,
             "solver_state_": outcome.state,
             "_metadata": _results.neuron_labels(y),
+            "_names": names,
         }
 
     def initialize_params(self, X, y):
@@ -251,7 +283,7 @@ class Fitting(Parameters):
         if self._classifier and encoder.classes_ is None:
             encoder = self._new_encoder(y)
         with solvers.numerics():
-            problem = self._problem(self._rows(X, y, encoder))
+            problem = self._given_scale(self._problem(self._rows(X, y, encoder)))
             params = self._check_params(init_params, problem.rows.design, problem.n_neurons)
             solver = self._make_solver(problem)
             state = solver.init(problem.objective(whole=True), problem.theta(*params))
@@ -305,15 +337,18 @@ class Fitting(Parameters):
                     "The update ended in NaN parameters. Use a smaller `stepsize` in `solver_kwargs`."
                 )
             dof = _results.residual_dof(self.regularizer, problem, new[0], n_samples)
-            scale = _results.scale(problem, outcome, dof, *new)
+            scale = _results.scale(problem, outcome, problem.dispersion, dof, *new)
         design = problem.rows.design
         self._coef = (design.structure, design.widths, new[0])
         self._intercept = np.atleast_1d(new[1])
         self._dof_resid, self._scale, self.solver_state_ = dof, scale, state
+        self._posterior, self._fitted_with, self._edited = None, self._settings_now(), False
+        self._names = Names(design.names, neuron_names(y) if self._population else None)
+        self._n_train = None  # these may be rows of many
         return self._user_params(design, *new), state
 
     def _one_step(self, params, state, X, y):
-        problem = self._problem(self._rows(X, y, self._encoder))
+        problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
         coef, intercept = self._check_params(params, problem.rows.design, problem.n_neurons)
         theta = problem.theta(coef, intercept)
         kept = np.asarray(state.point.theta)
@@ -339,7 +374,7 @@ class Fitting(Parameters):
     def _optimizer_run(self, params, X, y):
         self._require_classes("optimizer_run")
         with solvers.numerics():
-            problem = self._problem(self._rows(X, y, self._encoder))
+            problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)
             objective = problem.objective(whole=self._solver.stochastic)
             state = solvers.run(self._solver, objective, problem.theta(*params))
@@ -358,13 +393,22 @@ class Fitting(Parameters):
         Returns
         -------
         : scalar
-            Negative log-likelihood up to terms without the parameters (Gaussian: mean squared error).
+            Negative log-likelihood up to terms without the parameters (Gaussian: mean squared error). JAX can
+            differentiate it in `params`, X and y.
         """
         self._require_classes("compute_loss")
+        if _traced.is_traced(params, X, y):
+            return _traced.loss(self, params, X, y)
         with solvers.numerics():
-            problem = self._problem(self._rows(X, y, self._encoder))
+            problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)
             objective = problem.objective()
             point = objective.evaluate(problem.theta(*params) * _results.lane_mask(problem))
             loss = point.loss.sum()
         return jnp.asarray(loss)
+
+
+def _log_left_out(rows: Rows, names: Names) -> None:
+    text = rows.left_out(names.neurons)
+    if text:
+        _log.info(text)

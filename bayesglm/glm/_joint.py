@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 
 from bayesglm import links, observation_models
 from bayesglm import model as joint_model
-from bayesglm.glm import _lanes
+from bayesglm.glm import _lanes, _results
 
 
 def numpyro_model(
@@ -63,15 +63,18 @@ def default_scale_prior(problem) -> dist.Distribution | None:
     """Return the weak prior of the dispersions, in the units of the responses; None where there are none."""
     spread = _lanes.spread(problem.rows)
     several = len(problem.outputs) > (problem.n_classes is not None)
-    name = type(problem.observation_model).__name__
-    return joint_model.default_scale_prior(name, spread if several else spread[0])
+    return joint_model.default_scale_prior(
+        problem.observation_model, spread if several else spread[0]
+    )
 
 
 def _scale(estimator, scale, scale_prior):
     """Return a distribution to sample the dispersion from, or its fixed value."""
-    if scale_prior is None:
-        return 1.0
+    model = estimator.observation_model
+    if scale_prior is None and not getattr(model, "has_scale", False):
+        return _results.dispersion(model, estimator._scale)
     if isinstance(scale, str) and scale == "sample":
+        _lanes.check_scale_prior(model, scale_prior)
         return scale_prior
     if isinstance(scale, str) and scale == "plugin":
         if estimator._scale is None:
@@ -115,16 +118,17 @@ def weak_of(problem) -> joint_model.Weak:
     Goodrich, Gabry, Ali, Brilleman (2020), rstanarm. https://mc-stan.org/rstanarm/articles/priors
     """
     rows, X = problem.rows, problem.rows.design.matrix
-    weight = np.broadcast_to(rows.weight, rows.y.shape) > 0
-    used = weight.any(axis=1)
-    mean, spread = X[used].mean(axis=0), X[used].std(axis=0)
+    # neurons share their features, and so the units of these: those of the rows as often as neurons have them
+    mean, spread = _lanes.moments(
+        X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None]
+    )
     model = problem.observation_model
     gaussian = isinstance(model, observation_models.GaussianObservations)
     identity = gaussian and links.canonical(problem.inverse_link) is links.identity
     unit, location = np.ones(problem.n_neurons), np.zeros(problem.n_neurons)
     if identity:
-        unit = np.maximum(np.std(rows.y, axis=0, where=weight), np.finfo(float).tiny)
-        location = np.mean(rows.y, axis=0, where=weight)
+        location, unit = _lanes.moments(rows.y, rows.weight)
+        unit = np.maximum(unit, np.finfo(float).tiny)
     spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     sd = 2.5 * unit / spread[:, None]
     shape = (len(sd), problem.n_neurons, -1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from bayesglm import observation_models
 from bayesglm._penalty import Penalty
+from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.model import Weak, default_scale_prior, is_zero_sum
@@ -39,31 +40,54 @@ def double(problem: Problem) -> Problem:
 
 
 def priors_of(problem: Problem, scale, fitted_scale, scale_prior, intercept_prior, weak) -> Priors:
-    """Return the priors of intercepts and dispersions."""
-    name = type(problem.observation_model).__name__
-    default = default_scale_prior(name, 1.0)
-    prior = default if scale_prior is None else scale_prior
+    """Return the priors of intercepts and dispersions.
+
+    Raises
+    ------
+    ValueError
+        If the dispersion of a family of the user's own is to be sampled without a prior.
+    """
+    model = problem.observation_model
+    prior = default_scale_prior(model, 1.0) if scale_prior is None else scale_prior
     ones = np.ones(problem.n_neurons)
-    if prior is None or problem.n_classes is not None:
+    if problem.n_classes is not None:
         return Priors(ones, ones, intercept_prior, weak)
-    if scale == "plugin":
+    if scale == "plugin" or (prior is None and not has_dispersion(problem)):
         values = np.broadcast_to(np.asarray(fitted_scale, float), ones.shape)
         return Priors(values, ones, intercept_prior, weak)
+    check_scale_prior(model, prior)
     unit = ones
-    if scale_prior is None and name == "GaussianObservations":
+    if scale_prior is None and isinstance(model, observation_models.GaussianObservations):
         unit = np.square(spread(problem.rows))
     return Priors(prior, unit, intercept_prior, weak)
 
 
 def has_dispersion(problem: Problem) -> bool:
     """Return whether the family has a dispersion to sample."""
-    return default_scale_prior(type(problem.observation_model).__name__, 1.0) is not None
+    model = problem.observation_model
+    return default_scale_prior(model, 1.0) is not None or getattr(model, "has_scale", False)
+
+
+def check_scale_prior(observation_model, prior) -> None:
+    """Raise a ValueError if a dispersion is to be sampled, but has no prior."""
+    if prior is None and getattr(observation_model, "has_scale", False):
+        raise ValueError(
+            f"{type(observation_model).__name__} has a dispersion for which no prior is known. Pass a `scale_prior` (a "
+            "NumPyro distribution of one positive number), or use `scale='plugin'` to fix it at the fitted one."
+        )
 
 
 def spread(rows: Rows) -> np.ndarray:
-    """Return the standard deviation of the responses of each neuron."""
-    weight = np.broadcast_to(rows.weight, rows.y.shape)
-    return np.sqrt(np.var(rows.y, axis=0, where=weight > 0)) + np.finfo(float).tiny
+    """Return the standard deviation of the responses of each neuron, a weight of two counting a row twice."""
+    return moments(rows.y, rows.weight)[1] + np.finfo(float).tiny
+
+
+def moments(values, weight) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (columns,) of values (rows, columns), a weight of two counting a row twice."""
+    weight = np.broadcast_to(np.asarray(weight, float), values.shape)
+    total = np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
+    mean = np.sum(weight * values, axis=0) / total
+    return mean, np.sqrt(np.sum(weight * np.square(values - mean), axis=0) / total)
 
 
 def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared, Lane]:
@@ -91,6 +115,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
         problem.n_classes is not None and priors.intercept is None, sampled, False,
         _block(rows, many * chains * responses * classes),
     )  # fmt: skip
+    family = family._replace(edged=_target.has_domain(family))
     n_features = X.shape[1]
     mask = np.asarray(problem.to_lanes(problem.mask))
     penalty, group_response = _groups(penalty, responses, classes)
@@ -166,7 +191,7 @@ def _base_table(problem: Problem, many: int, responses: int):
     """Return responses that stand for all in the part of the log-density without the predictor.
 
     That part does not involve a Gaussian response, is linear in the log of a Gamma response, and takes few different
-    values for counts.
+    values for counts. A subclass, which may have a density of its own, keeps all its responses.
     """
     rows = problem.rows
     weight = np.broadcast_to(rows.weight, rows.y.shape).astype(float)

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
 
 from bayesglm import _design, _process
+from bayesglm._input import check_names, neuron_names
 from bayesglm._shards import fill, filled_length
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
@@ -31,8 +33,8 @@ class Parameters(Configuration):
     @coef_.setter
     def coef_(self, value):
         value = None if value is None else _design.join(value, "coef_")
-        self._forget_fit()
-        self._coef = value
+        old = None if self._coef is None else self._coef[2].shape[1:]
+        self._edit("_coef", value, old, None if value is None else value[2].shape[1:])
 
     @property
     def intercept_(self):
@@ -42,8 +44,22 @@ class Parameters(Configuration):
     @intercept_.setter
     def intercept_(self, value):
         value = None if value is None else np.atleast_1d(np.asarray(value, dtype=np.float64))
+        old = None if self._intercept is None else self._intercept.shape
+        self._edit("_intercept", value, old, None if value is None else value.shape)
+
+    def _keep(self, fitted: dict) -> None:
+        """Take over a fit, and note what it was made with."""
         self._forget_fit()
-        self._intercept = value
+        self.__dict__.update(fitted)
+        self._fitted_with = self._settings_now()
+
+    def _edit(self, name: str, value, old_shape, shape) -> None:
+        """Set parameters by hand: draws are not theirs; the dispersion stays, unless it is that of other neurons."""
+        if old_shape is None or old_shape == shape:
+            self._posterior, self._edited = None, True
+        else:
+            self._forget_fit()
+        setattr(self, name, value)
 
     @property
     def scale_(self):
@@ -53,6 +69,7 @@ class Parameters(Configuration):
     @scale_.setter
     def scale_(self, value):
         self._scale = None if value is None else np.asarray(value, dtype=np.float64)
+        self._posterior = None
 
     @property
     def dof_resid_(self):
@@ -63,8 +80,11 @@ class Parameters(Configuration):
     def dof_resid_(self, value):
         self._dof_resid = None if value is None else np.asarray(value, dtype=np.float64)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._coef is not None and self._intercept is not None
+
     def _require_fit(self) -> None:
-        if self._coef is None or self._intercept is None:
+        if not self.__sklearn_is_fitted__():
             raise NotFittedError(
                 f"This {type(self).__name__} instance is not fitted yet. Call `fit`, or set `coef_` and `intercept_`."
             )
@@ -117,6 +137,8 @@ class Parameters(Configuration):
         self._require_fit()
         design = _design.Design.of(X)
         structure, widths, coef = self._coef
+        if structure == design.structure:
+            self._check_feature_names(design)
         n_neurons = coef.shape[1] if self._population and coef.ndim > 1 else 1
         tree = _design.split(structure, widths, coef)
         coef, intercept = self._check_params((tree, self._intercept), design, n_neurons)
@@ -124,6 +146,55 @@ class Parameters(Configuration):
             self._feature_mask, structure, widths, self._outputs(n_neurons)
         )
         return design, coef * mask, intercept
+
+    def _check_feature_names(self, design: _design.Design) -> None:
+        fitted, given = self._names.features or (None,) * len(design.widths), design.names
+        if jax.tree.structure(0) != design.structure:
+            for mine, theirs, leaf in zip(
+                fitted, given, _design.leaf_names(design.structure), strict=True
+            ):
+                check_names(theirs, mine, f"columns of X[{leaf!r}]")
+        elif fitted != given:
+            # scikit-learn's own rules and messages, whatever kind of data frame this is
+            import pandas as pd
+
+            names, width = given[0], design.widths[0]
+            like = np.empty((0, width)) if names is None else pd.DataFrame(columns=list(names))
+            validate_data(self, like, reset=False, skip_check_array=True)
+        width, expected = design.n_features, self.n_features_in_
+        if width != expected:
+            raise ValueError(
+                f"Inconsistent number of features: X has {width} features, but {type(self).__name__} is expecting "
+                f"{expected} features as input, as many as `coef_` has."
+            )
+
+    def _check_neuron_names(self, y) -> None:
+        if self._population:
+            check_names(neuron_names(y), self._names.neurons, "neurons, the columns of y,")
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the columns of X (features,), where `fit` saw a data frame; as in scikit-learn."""
+        names = self._names.features
+        if names is None or len(names) != 1 or names[0] is None:
+            raise AttributeError(
+                f"{type(self).__name__} has no `feature_names_in_`: it was not fitted to a data frame."
+            )
+        return np.array(names[0], dtype=object)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features, over all leaves of X."""
+        if self._coef is None:
+            raise AttributeError(f"{type(self).__name__} has no `n_features_in_` before `fit`.")
+        return len(self._coef[2])
+
+    def _labels(self) -> dict[str, list]:
+        """Return the labels of features, neurons and classes of the fit, where there are such."""
+        structure, widths, coef = self._coef
+        n_neurons = coef.shape[1] if self._population else None
+        classes = self._encoder.classes_ if self._classifier else None
+        return _results.labels(structure, widths, self._names, n_neurons, classes)
 
     def _rate(self, design, coef, intercept, offset=None) -> np.ndarray:
         """Mean of the response (log-probabilities of the classes) for each row, in the user's shape."""

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, _process, posterior
-from bayesglm.glm import _asymptotics, _results
+from bayesglm import _process, posterior
+from bayesglm.glm import _asymptotics, _results, _robust
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
 from bayesglm.glm._problem import check_offset
-from bayesglm.glm._sampling import Sampling, _check_key
+from bayesglm.glm._sampling import Sampling, check_key
 
 _KINDS = ("mean", "response")
 
@@ -38,6 +39,7 @@ class Predictive(Sampling):
             offset = offset[:, 0]
         return np.asarray(design.matrix, np.float64), offset
 
+    @of_fit
     def predict_interval(self, X, prob=0.94, kind="mean", *, offset=None):
         """Return equal-tailed posterior intervals of the mean response, or of a new response.
 
@@ -87,6 +89,7 @@ class Predictive(Sampling):
         with jax.enable_x64(True):
             return posterior.mean_probability(draws, *self._matrix(X, offset))
 
+    @of_fit
     def posterior_predictive(self, random_key, X, *, num_draws=None, offset=None):
         """Draw responses at new rows, one for each posterior draw.
 
@@ -104,7 +107,7 @@ class Predictive(Sampling):
         : array (chains, draws, samples) or (chains, draws, samples, neurons)
             Responses; for a classifier labels.
         """
-        key, _ = _check_key(random_key)
+        key, _ = check_key(random_key)
         if self._posterior is None:
             self._draws("posterior_predictive")
         chains, available = self._posterior["posterior"]["intercept"].shape[:2]
@@ -120,7 +123,8 @@ class Predictive(Sampling):
         found = found.reshape(chains, count, *found.shape[1:])
         return self._encoder.decode(found) if self._classifier else jnp.asarray(found)
 
-    def loo(self, X, y, *, by_neuron=False, offset=None, reff=None):
+    @of_fit
+    def loo(self, X, y, *, by_neuron=False, sample_weight=None, offset=None, reff=None):
         """Return the leave-one-out predictive accuracy, estimated by Pareto smoothed importance sampling.
 
         The training rows are gone through in chunks, so that memory does not grow with rows times draws. Above a
@@ -133,6 +137,9 @@ class Predictive(Sampling):
             The training data; missing rows are left out.
         by_neuron : bool
             One result per neuron.
+        sample_weight : array, optional
+            That of :meth:`sample_posterior`. One of the copies that a weight stands for is left out, and each of them
+            counts: the score of a row is its weight times that of one copy, also where the weight is below one.
         offset : array, optional
         reff : float, optional
             Effective draws per draw, which say how many of the largest weights are smoothed. By default the mean over
@@ -146,25 +153,29 @@ class Predictive(Sampling):
         Raises
         ------
         ValueError
-            Before :meth:`sample_posterior`, if a count is not an integer, or `reff` is not a positive number.
+            Before :meth:`sample_posterior`, if a count is not an integer, or `reff` is not a positive number; if the
+            weights do not add up to those that were sampled.
         """
         draws = self._draws("loo")
         _check_reff(reff)
+        if by_neuron and not self._population:
+            raise ValueError("`by_neuron` is for populations.")
         with jax.enable_x64(True):
-            used, found, n_all = self._pointwise(draws, X, y, offset, reff)
+            _, found, n_all = self._pointwise(
+                draws, X, y, offset, reff, sample_weight=sample_weight
+            )
         count = len(draws.intercept)
         if not by_neuron:
-            return posterior.elpd_data(found, used, count, n_all)
-        if not self._population:
-            raise ValueError("`by_neuron` is for populations.")
-        share = n_all / used.sum()
+            return posterior.elpd_data(found, count, n_all.sum())
         column = lambda k: type(found)(*(a if a is None else a[:, k] for a in found))  # noqa: E731
+        labels = self._labels()["neuron"]
         return {
-            k: posterior.elpd_data(column(k), used[:, k], count, round(share * used[:, k].sum()))
-            for k in range(used.shape[1])
+            label: posterior.elpd_data(column(k), count, n)
+            for k, (label, n) in enumerate(zip(labels, n_all, strict=True))
         }
 
-    def loo_pit(self, X, y, *, random_key=None, offset=None):
+    @of_fit
+    def loo_pit(self, X, y, *, random_key=None, sample_weight=None, offset=None):
         """Return the leave-one-out probability integral transform of each response, uniform under a true model.
 
         It averages the distribution function of the family over the draws, and is randomised for counts.
@@ -174,49 +185,79 @@ class Predictive(Sampling):
         X, y
             The training data.
         random_key : JAX random key, optional
-        offset : array, optional
+        sample_weight, offset
+            As in :meth:`loo`.
 
         Returns
         -------
         : array (samples,) or (samples, neurons)
-            NaN where a response is missing.
+            That of one copy of each row; NaN where a response is missing or has no weight.
         """
         if self._classifier:
             raise TypeError("Labels have no order, and so no probability integral transform.")
-        key, _ = _check_key(random_key)
+        key, _ = check_key(random_key)
         draws = self._draws("loo_pit")
         with jax.enable_x64(True):
-            used, found, _ = self._pointwise(draws, X, y, offset, None, key, whole=True)
+            used, found, _ = self._pointwise(
+                draws, X, y, offset, None, key, whole=True, sample_weight=sample_weight
+            )
         return np.where(used, found.pit, np.nan)
 
-    def _pointwise(self, draws, X, y, offset, reff, key=None, whole=False):
-        """Return which responses count, what is known of each, and how many they stand for.
+    def _pointwise(
+        self, draws, X, y, offset, reff, key=None, whole=False, sample_weight=None
+    ):  # fmt: skip
+        """Return which responses count, what is known of each, and the sum of all weights of each neuron.
 
         Of long data some rows stand for all, unless `whole`.
         """
-        rows = self._rows(X, y, self._encoder, None, offset)
+        self._check_neuron_names(y)
+        rows = self._rows(X, y, self._encoder, sample_weight, offset)
         check_counts(self.observation_model, rows.y, rows.weight)
         if rows.y.shape[1] != (draws.outputs[0] if self._population else 1):
             raise ValueError(
                 f"Inconsistent number of neurons: `y` has {rows.y.shape[1]}, the model {draws.outputs[0]}."
             )
+        self._check_trained(rows)
         matrix, shift = self._matrix(X, offset)
         matrix = np.where(np.isfinite(matrix), matrix, 0.0)
-        used = np.broadcast_to(rows.weight > 0, rows.y.shape)
-        n_all, shape = int(used.sum()), (lambda a: a) if self._population else (lambda a: a[:, 0])
-        y = rows.y
-        if n_all > posterior.MAX_CELLS and not whole:
+        shape = (lambda a: a) if self._population else (lambda a: a[:, 0])
+        y, weight = rows.y, np.broadcast_to(np.asarray(rows.weight, float), rows.y.shape)
+        if (weight > 0).sum() > posterior.MAX_CELLS and not whole:
             count = posterior.MAX_CELLS // y.shape[1]
             some = np.sort(np.random.default_rng(0).choice(len(y), count, replace=False))
-            matrix, y, used = matrix[some], y[some], used[some]
+            matrix, y, weight = matrix[some], y[some], weight[some]
             shift = None if shift is None else shift[some]
         uniform = None if key is None else shape(np.asarray(jax.random.uniform(key, y.shape)))
         if reff is None:
             reff = posterior.relative_efficiency(self._posterior["posterior"].dataset)
-        found = posterior.pointwise(draws, matrix, shape(y), shift, shape(used), reff, uniform)
-        return shape(used), found, n_all
+            reff = np.minimum(
+                reff, posterior.importance_ess(self._posterior) / len(draws.intercept)
+            )
+        found = posterior.pointwise(draws, matrix, shape(y), shift, shape(weight), reff, uniform)
+        return shape(weight > 0), found, rows.n
 
-    def summary(self, X=None, y=None, *, prob=0.94, robust=False, sample_weight=None, offset=None):
+    def _check_trained(self, rows) -> None:
+        """Raise a ValueError if the weights of rows do not add up to those that were sampled or fitted."""
+        what, trained = "fitted", self._n_train
+        if self._posterior is not None:
+            what, trained = "sampled", self._posterior["posterior"].attrs.get("n_train")
+        if trained is None:
+            return
+        trained = np.broadcast_to(np.atleast_1d(np.asarray(trained, float)), rows.n.shape)
+        other = np.flatnonzero(~np.isclose(rows.n, trained, rtol=1e-6, atol=0.0))
+        if len(other):
+            name = f" of neuron {other[0]}" if self._population else ""
+            raise ValueError(
+                f"These are not the rows that were {what}: the weights{name} add up to {rows.n[other[0]]:g} (a row "
+                f"without `sample_weight` has weight 1), but {trained[other[0]]:g} were {what}. Pass the training data "
+                "with the same `sample_weight`."
+            )
+
+    @of_fit
+    def summary(
+        self, X=None, y=None, *, prob=0.94, robust=False, groups=None, trials=None, maxlags=None,
+        sample_weight=None, offset=None,
+    ):  # fmt: skip
         """Return a table of all parameters.
 
         Parameters
@@ -225,8 +266,20 @@ class Predictive(Sampling):
             The training data, needed where nothing was sampled.
         prob : float
             Probability of the intervals.
-        robust : bool
-            Sandwich standard errors, which hold when the family is wrong; without draws only.
+        robust : bool or str
+            Sandwich standard errors, from X and y, which hold when the family is wrong, and for a penalised model are
+            those of the penalised estimate. ``True`` is ``"HC3"``: rows are independent, their variance is free.
+            ``"HC0"`` to ``"HC3"`` name a correction for small samples. ``"cluster"`` is ``"CR3"``: rows of one of the
+            `groups` may depend on each other; ``"CR1"`` is the common correction. ``"HAC"``: rows may depend on those
+            before them.
+        groups : array (samples,), optional
+            Label of the group of each row.
+        trials : array (samples,), optional
+            For HAC, a label of the stretch of consecutive rows to which each row belongs; by default the epochs of a
+            pynapple X, otherwise all rows are one.
+        maxlags : int, optional
+            For HAC, the rows over which dependence reaches; by default each parameter's own, by Andrews' rule after
+            prewhitening.
         sample_weight, offset
             As in :meth:`fit`.
 
@@ -235,12 +288,20 @@ class Predictive(Sampling):
         : pandas.DataFrame
             After :meth:`sample_posterior`: mean, sd, equal-tailed interval, effective sample sizes and R-hat. After
             `fit` alone: estimate, standard error from the observed information, and interval; for UnRegularized models
-            also z and p-values. What the interval is stands in ``attrs["interval"]``.
+            also z (t, with degrees of freedom, where a dispersion is estimated or groups or moments are counted) and
+            p-values. What the interval is stands in ``attrs["interval"]``, the dispersion and where it comes from in
+            ``attrs["dispersion"]``.
 
         Raises
         ------
         ValueError
-            If X and y are missing where they are needed, or `prob` is not between 0 and 1.
+            If X and y are missing where they are needed, an argument is out of range or goes with another kind of
+            errors, or the rows do not add up to those that were fitted.
+
+        Warns
+        -----
+        RuntimeWarning
+            Naming neurons without errors of the kind asked for.
         """
         _check_prob(prob)
         self._require_fit()
@@ -249,28 +310,54 @@ class Predictive(Sampling):
                 raise ValueError(
                     "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
                 )
-            if robust:
+            if robust or any(each is not None for each in (groups, trials, maxlags)):
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
             return self._table(prob)
         with jax.enable_x64(True):
-            _, problem = self._checked(X, y, sample_weight, offset)
+            self._check_neuron_names(y)
+            rows, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
-            found = _asymptotics.standard_errors(self, problem, robust)
-        structure, widths, coef = self._coef
-        names = {"feature": _design.feature_labels(structure, widths)}
-        if self._population:
-            names["neuron"] = np.arange(problem.n_neurons)
-        if self._classifier:
-            names["class"] = list(self._encoder.classes_)
+            self._check_trained(rows)
+            trials = _epochs(X) if trials is None and robust == "HAC" else trials
+            sandwich = _robust.asked(robust, groups, trials, maxlags, rows.weight)
+            found = _asymptotics.standard_errors(self, problem, sandwich)
+        labels, coef = self._labels(), self._coef[2]
         tests = all(term is None for term in problem.penalty)
-        table = posterior.asymptotic(coef, self._intercept, *found, names, prob, tests)
-        table.attrs["interval"] = _asymptotics.meaning(problem.penalty, robust, prob)
+        table = posterior.asymptotic((coef, self._intercept), *found, labels, prob, tests)
+        dof = np.concatenate([np.ravel(part) for part in found.dof])
+        table.attrs["interval"] = _asymptotics.meaning(problem.penalty, sandwich, dof, prob)
+        table.attrs["dispersion"] = self._dispersion()
         return table
+
+    def _dispersion(self) -> dict:
+        """Return the dispersion of the responses, and where it comes from, in plain numbers and words."""
+        model = self.observation_model
+        if self._posterior is not None and "scale" in self._posterior["posterior"]:
+            value = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
+            return {"value": np.asarray(value).tolist(), "how": "sampled"}
+        try:
+            value = np.ravel(np.asarray(_results.dispersion(model, self._scale), float))
+        except ValueError:  # of a fit set by hand
+            return {"value": None, "how": "unknown"}
+        return {
+            "value": value.tolist() if len(value) > 1 else float(value[0]),
+            "how": getattr(model, "scale_origin", "estimated by fit"),
+        }
 
     def _table(self, prob, convergence=None):
         table = posterior.of_draws(self._posterior, prob, convergence)
         table.attrs["interval"] = f"equal-tailed posterior interval of probability {prob}"
+        table.attrs["dispersion"] = self._dispersion()
         return table
+
+
+def _epochs(X):
+    """Return the index of the epoch of each row of pynapple features, None for anything else."""
+    indexed = X if hasattr(X, "time_support") else jax.tree.leaves(X)[0]
+    if not hasattr(indexed, "time_support"):
+        return None
+    starts = np.asarray(indexed.time_support.start)
+    return np.searchsorted(starts, np.asarray(indexed.t), side="right") - 1
 
 
 def _check_prob(prob) -> None:

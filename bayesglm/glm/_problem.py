@@ -15,6 +15,7 @@ import numpy as np
 
 from bayesglm import _design, links, observation_models
 from bayesglm._design import Design, Stored
+from bayesglm._input import require_y, to_labels
 from bayesglm._objective import Objective, Spec, chunks_of
 from bayesglm._penalty import Penalty
 from bayesglm._shards import Data, Matrix, Shards, cuts, even, fill, filled_length
@@ -24,6 +25,10 @@ from bayesglm.labels import MISSING
 _CENTRE_ROWS = 2048
 # The value that stands in for a missing response; it is in the support of every family, and has no weight.
 _FILL = 1.0
+# From here on float64 has no room for another row.
+_MOST_ROWS = 2.0**53
+# Neurons that a message names.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,15 @@ class Rows:
     weight : array (samples, 1) or (samples, neurons)
         Zero for rows that are not used.
     offset : array broadcastable to (samples, neurons[, classes]), or None
+    missing : bool array (samples, neurons), or None if nothing is
+        Responses that cannot be used, their own value or a feature being missing.
     """
 
     design: Design
     y: np.ndarray
     weight: np.ndarray
     offset: np.ndarray | None
+    missing: np.ndarray | None = None
 
     @property
     def n(self) -> np.ndarray:
@@ -68,8 +76,31 @@ class Rows:
             weight=fill(self.weight, n, 0), offset=offset,
         )  # fmt: skip
 
+    def left_out(self, neurons=None) -> str:
+        """Return in words what was left out because something is missing; empty if nothing was.
 
-def check_y(y, population: bool) -> np.ndarray:
+        Parameters
+        ----------
+        neurons : sequence, optional
+            Labels.
+        """
+        if self.missing is None:
+            return ""
+        whole = self.missing.all(axis=1)
+        text = (
+            f"{whole.sum()} of {len(whole)} rows left out for missing values" if whole.any() else ""
+        )
+        single = (self.missing & ~whole[:, None]).sum(axis=0)
+        if single.any():
+            labels = range(len(single)) if neurons is None else neurons
+            some = [str(label) for label, count in zip(labels, single, strict=True) if count]
+            named = ", ".join(some[:_NAMED]) + (", ..." if len(some) > _NAMED else "")
+            plural = "response" if single.sum() == 1 else "responses"
+            text += f"{' and ' if text else ''}{single.sum()} {plural} left out, of neurons {named}"
+        return text
+
+
+def check_y(y: np.ndarray, population: bool) -> np.ndarray:
     """Return the responses as an array (samples, neurons), float or labels.
 
     Raises
@@ -77,7 +108,6 @@ def check_y(y, population: bool) -> np.ndarray:
     ValueError
         If the number of dimensions is wrong.
     """
-    y = np.asarray(y)
     if y.ndim != 1 + population:
         wanted = "2-dimensional, (samples, neurons)" if population else "1-dimensional, (samples,)"
         advice = (
@@ -86,6 +116,8 @@ def check_y(y, population: bool) -> np.ndarray:
             else "Use a population model for several neurons, or `y[:, 0]`."
         )
         raise ValueError(f"`y` must be {wanted}, but has shape {y.shape}. {advice}")
+    if len(y) and y.size == 0:
+        raise ValueError(f"`y` has no neurons: its shape is {y.shape}. Give one column for each.")
     return y if population else y[:, None]
 
 
@@ -107,16 +139,18 @@ def check_rows(
     ValueError
         If shapes disagree, a response is outside the support, or no row can be used.
     """
+    require_y(y)
     design = Design.of(X, stored=stored)
-    y = check_y(y, population)
+    y = check_y(_design.to_numeric(y, "y") if encoder is None else to_labels(y), population)
     if len(y) != design.n_samples:
         raise ValueError(
             f"`X` and `y` must have the same number of samples, but have {design.n_samples} and {len(y)}."
         )
     dtype = design.matrix.dtype
     if encoder is None:
-        y = _design.to_numeric(y, "y").astype(dtype, copy=False)
-        used = np.isfinite(y)
+        y = np.ascontiguousarray(y, dtype)  # sums depend on the layout, in the last digit
+        _refuse_infinite(y)
+        used = ~np.isnan(y)
         if hasattr(observation_model, "check_support"):
             known = y if used.all() else np.where(used, y, np.nan)
             observation_model.check_support(known if population else known[:, 0])
@@ -137,7 +171,19 @@ def check_rows(
         raise ValueError(
             "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
         )
-    return Rows(design, y, weight, check_offset(offset, y.shape, encoder, dtype))
+    missing = None
+    if rows is not None or not used.all():
+        missing = ~used if rows is None else ~(used & rows[:, None])
+    return Rows(design, y, weight, check_offset(offset, y.shape, encoder, dtype), missing)
+
+
+def _refuse_infinite(y) -> None:
+    if np.isinf(y).any():
+        where = np.unravel_index(np.argmax(np.isinf(y)), y.shape)
+        raise ValueError(
+            f"`y` must be finite, or NaN where a response is missing, but `y[{int(where[0])}]` of column "
+            f"{int(where[1])} is {y[where]} (in {y.dtype}). Correct it, or set it to NaN to leave it out."
+        )
 
 
 def _check_weight(sample_weight, shape):
@@ -150,6 +196,11 @@ def _check_weight(sample_weight, shape):
         )
     if not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError("`sample_weight` must be finite and non-negative.")
+    if weight.sum(dtype=float) > _MOST_ROWS:
+        raise ValueError(
+            f"`sample_weight` sums to {weight.sum(dtype=float):.3g}, but a weight is the number of times that a row "
+            f"counts, and {_MOST_ROWS:.1g} rows cannot be told from one more. Divide the weights by a constant."
+        )
     return weight.reshape(shape[0], -1)
 
 
@@ -191,6 +242,8 @@ class Problem:
         Coefficients in use.
     penalty
         Terms (features, *outputs).
+    scale : array (neurons,), optional
+        Dispersions that enter the loss, in place of the family's.
     """
 
     rows: Rows
@@ -200,6 +253,21 @@ class Problem:
     outputs: tuple[int, ...]
     mask: np.ndarray
     penalty: Penalty
+    scale: np.ndarray | None = None
+
+    @property
+    def dispersion(self) -> np.ndarray:
+        """What enters the loss itself, (neurons,): `scale`, or that of the family; one where it is to be estimated."""
+        if self.scale is not None:
+            return self.scale
+        fixed = getattr(self.observation_model, "scale", None)
+        known = fixed is not None and not self.estimates_scale
+        return np.full(self.n_neurons, float(fixed or 1.0) if known else 1.0)
+
+    @property
+    def estimates_scale(self) -> bool:
+        """Whether a dispersion that enters the loss is estimated with the coefficients."""
+        return getattr(self.observation_model, "estimates_scale", False)
 
     @property
     def n_neurons(self) -> int:
@@ -262,8 +330,7 @@ class Problem:
         )
         if whole or not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
-        power = np.einsum("nk,nk->k", rows.y, rows.y, dtype=float) / len(X)
-        power = power.reshape(lanes, -1).mean(axis=1)
+        power = self._mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
         family = observation_models.static(self.observation_model)
@@ -312,7 +379,7 @@ class Problem:
             weight = weight * (np.arange(begin, end) >= new)
         offset = None if rows.offset is None else self._offset_lanes(last)
         data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
-        scale = np.asarray(_family_scale(self.observation_model), dtype)
+        scale = full(self.dispersion.reshape(lanes, -1, 1).astype(dtype))
         data = (*data, None if offset is None else full(offset), scale)
         return jax.device_put(Data(matrix(rows.design.matrix[begin:end]), *data))
 
@@ -358,27 +425,38 @@ class Problem:
             columns(self.penalty.l2), columns(self.penalty.l1), self.penalty.group_strength,
             columns(self.penalty.group),
         )  # fmt: skip
-        return replace(self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty)
+        scale = None if self.scale is None else self.scale[neurons]
+        return replace(
+            self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty, scale=scale
+        )
+
+    def _mean(self, values) -> np.ndarray:
+        """Return the weighted mean over rows of values (samples, neurons), per neuron."""
+        weight = np.broadcast_to(self.rows.weight, values.shape)
+        total = np.maximum(self.rows.n, np.finfo(float).tiny)
+        return np.einsum("nk,nk->k", weight, values, dtype=float) / total
+
+    def mean_response(self) -> np.ndarray:
+        """Return the mean response of each neuron, (neurons,), or its class frequencies, (neurons, classes)."""
+        y = self.rows.y
+        if self.n_classes is None:
+            return self._mean(y)
+        return np.stack([self._mean(y == k) for k in range(self.n_classes)], -1)
+
+    @property
+    def absent(self) -> np.ndarray:
+        """Whether a class never occurs, (neurons,)."""
+        if self.n_classes is None:
+            return np.zeros(self.n_neurons, bool)
+        return (self.mean_response() == 0).any(axis=-1) & (self.rows.n > 0)
 
     def initial(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return zero coefficients and the intercepts that match the mean response.
+        """Return zero coefficients and the intercepts that match the mean response at the mean offset.
 
         An intercept is not finite where no predictor gives that mean.
         """
         rows = self.rows
-        total = np.maximum(rows.n, np.finfo(float).tiny)
-        weight = np.broadcast_to(rows.weight, rows.y.shape)
-        if self.n_classes is None:
-            mean = np.sum(weight * rows.y, axis=0, dtype=float) / total
-        else:
-            mean = np.stack(
-                [
-                    np.sum(weight * (rows.y == k), axis=0, dtype=float) / total
-                    for k in range(self.n_classes)
-                ],
-                -1,
-            )
-        intercept = links.link_value(self.inverse_link, mean)
+        intercept = links.link_value(self.inverse_link, self.mean_response())
         if rows.offset is not None:
             spread = rows.weight if self.n_classes is None else rows.weight[..., None]
             shift = np.sum(spread * rows.offset, axis=0) / np.sum(spread, axis=0)
@@ -387,8 +465,3 @@ class Problem:
             (rows.n > 0).reshape((-1,) + (1,) * (intercept.ndim - 1)), intercept, np.nan
         )
         return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
-
-
-def _family_scale(observation_model) -> float:
-    """Dispersion that enters the loss itself."""
-    return float(getattr(observation_model, "scale", None) or 1.0)

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, diagnostics, links, posterior
+from bayesglm import _residuals, diagnostics, links, posterior
 from bayesglm._sampling import _curvature, _laplace
-from bayesglm.diagnostics import Curvature, Evidence, Loo, Replicates, Responses
+from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Replicates, Responses
 from bayesglm.glm import _lanes, _results
+from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import weak_of
 from bayesglm.glm._predictive import Predictive
+from bayesglm.glm._problem import check_offset
 
 _PACKAGES = ("bayesglm", "jax", "numpyro", "numpy", "arviz-base", "arviz-stats", "arviz-plots")
 # Cells of replicated data, their draws, and numbers in the matrices of the curvature that are worth the while.
@@ -27,12 +29,16 @@ _PROB = 0.94
 class Reporting(Predictive):
     """An estimator that says whether it can be trusted."""
 
-    def report(self, X=None, y=None, *, sample_weight=None, offset=None, loo=True):
+    @of_fit
+    def report(
+        self, X=None, y=None, *, sample_weight=None, offset=None, loo=True, time=None, trials=None
+    ):
         """Check the fit, and the posterior draws where there are any.
 
         Without data the report is about the solver, or the sampler. With the training data it also looks at
-        collinearity, separation, dispersion, calibration and residuals, and, after :meth:`sample_posterior`, at
-        leave-one-out prediction, replicated data and the weight of the prior.
+        collinearity, separation, dispersion, calibration, curves and residuals, and, after :meth:`sample_posterior`, at
+        leave-one-out prediction, replicated data and the weight of the prior. Checks that read the order of rows are
+        made only where rows are said to be a time series.
 
         Parameters
         ----------
@@ -42,6 +48,13 @@ class Reporting(Predictive):
             As in :meth:`fit`.
         loo : bool
             Whether to make the checks that need leave-one-out: for long data and many draws they take most of the time.
+        time : True or array (samples,), optional
+            True: rows are in order of time, equally spaced. An array: their times, by which they are sorted; a step of
+            more than 1.5 times the median one is a gap. False: not in order, whatever the time index of a pynapple
+            object says, which counts by default.
+        trials : array (samples,), optional
+            Label of the trial of each row, of any kind; without `time`, rows are in order of time. No check reads on
+            across the end of a trial. By default the epochs of a pynapple time support, where these are several.
 
         Returns
         -------
@@ -52,7 +65,8 @@ class Reporting(Predictive):
         NotFittedError
             Before `fit`.
         ValueError
-            If only one of X and y is given, or they are not the data that were sampled.
+            If only one of X and y is given, or they are not the data that were sampled; if `time` or `trials` do not
+            fit the rows.
 
         Examples
         --------
@@ -71,16 +85,23 @@ class Reporting(Predictive):
             raise ValueError(
                 f"`report` needs both X and y, or neither, but {'y' if y is None else 'X'} is missing."
             )
-        return diagnostics.DiagnosticsReport(self._evidence(X, y, sample_weight, offset, loo))
+        order = None
+        if X is not None:
+            order = diagnostics.order_of(time, trials, len(y), (y, X, *jax.tree.leaves(X)))
+        elif time is not None or trials is not None:
+            raise ValueError("`time` and `trials` are about rows: pass X and y.")
+        return diagnostics.DiagnosticsReport(
+            self._evidence(X, y, sample_weight, offset, loo, order)
+        )
 
-    def _evidence(self, X, y, sample_weight, offset, loo: bool) -> Evidence:
+    def _evidence(self, X, y, sample_weight, offset, loo: bool, order) -> Evidence:
         n_neurons = self._coef[2].shape[1] if self._population else 1
         both = np.concatenate([self._coef[2], self._intercept.reshape(1, *self._coef[2].shape[1:])])
         finite = np.isfinite(both.reshape(len(both), n_neurons, -1)).all(axis=(0, 2))
-        state = self.solver_state_
+        state = None if self._edited else self.solver_state_  # parameters set by hand have none
         by_neuron = lambda name: _of_state(state, name, n_neurons)  # noqa: E731
         found: dict[str, Any] = {
-            "labels": np.arange(n_neurons) if self._population else None,
+            "labels": np.array(self._labels()["neuron"]) if self._population else None,
             "settings": self._settings(), "finite": finite, "tree": self._posterior,
             "converged": by_neuron("converged"), "distance": by_neuron("distance"),
             "separated": by_neuron("separated"),
@@ -88,13 +109,21 @@ class Reporting(Predictive):
         if X is not None:
             with jax.enable_x64(True):
                 self._fitted(X)
+                self._check_neuron_names(y)
                 rows = self._rows(X, y, self._encoder, sample_weight, offset)
                 problem = _lanes.double(self._problem(rows))
                 self._check_sampled(problem)
-                found["responses"] = self._responses(problem, offset)
+                found["responses"] = self._responses(problem, offset, order)
                 found["curvature"] = self._curvature(problem, found["responses"].scale)
             found["settings"]["rows"] = int((rows.weight > 0).any(axis=1).sum())
             found["settings"]["rows left out"] = int((~(rows.weight > 0).any(axis=1)).sum())
+            if rows.missing is not None:
+                found["settings"]["left out"] = rows.left_out(found["labels"])
+            found["settings"]["order of rows"] = (
+                order.words if order else "not said to be a time series"
+            )
+            if order and order.trial is not None:
+                found["settings"]["trials"] = int(np.unique(order.trial).size)
         if self._posterior is not None:
             found["convergence"] = posterior.convergences(self._posterior)
             found["estimates"] = self._table(_PROB, found["convergence"])
@@ -103,8 +132,24 @@ class Reporting(Predictive):
         if X is not None and self._posterior is not None:
             found["replicates"] = self._replicates(X, offset, problem)
             if loo:
-                found["loo"] = self._leave_one_out(X, y, offset, n_neurons)
-        return Evidence(**found)
+                found["loo"] = self._leave_one_out(X, y, sample_weight, offset, n_neurons)
+        return Evidence(facts=self._facts(found.get("responses")), **found)
+
+    def _facts(self, found: Responses | None) -> Facts:
+        """Return what remedies depend on."""
+        attrs = {} if self._posterior is None else self._posterior["posterior"].attrs
+        sampled = self._posterior is not None and "scale" in self._posterior["posterior"]
+        seen = {} if found is None else {
+            "positive": bool((found.y > 0).all(where=found.weight > 0)),
+            "spikes": found.order is not None and not found.classes
+            and bool(_residuals.is_spike_train(found.model, found.y, found.weight).any()),
+            "trials": found.order is not None and found.order.trial is not None,
+        }  # fmt: skip
+        return Facts(
+            self.observation_model, links.inverse_link_name(self.inverse_link_function),
+            self.regularizer_strength is not None, self._population, str(attrs.get("prior", "")),
+            "sample" if sampled else "", **seen,
+        )  # fmt: skip
 
     def _check_sampled(self, problem) -> None:
         """Raise if responses are not those that were sampled."""
@@ -137,6 +182,8 @@ class Reporting(Predictive):
             "versions": {name: _version(name) for name in _PACKAGES},
             "device": str(jax.devices()[0].platform),
         }
+        if self._classifier:
+            found["classes"] = [str(label) for label in self._encoder.classes_]
         if self.solver_state_ is not None:
             found["solver steps"] = int(getattr(self.solver_state_, "iter_num", 0))
         if self._posterior is not None:
@@ -152,11 +199,11 @@ class Reporting(Predictive):
                 found[name.replace("_", " ")] = int(np.size(draws.attrs.get(name, ())))
         return found
 
-    def _responses(self, problem, offset) -> Responses:
+    def _responses(self, problem, offset, order) -> Responses:
         rows, model = problem.rows, self.observation_model
         n_neurons = problem.n_neurons
         coef, intercept = self._centre(problem)
-        mean = self._rate(rows.design, coef, intercept, offset)
+        eta, mean, slope = self._predicted(rows.design.matrix, coef, intercept, offset)
         scale = _results.dispersion(model, self._scale)
         if self._posterior is not None and "scale" in self._posterior["posterior"]:
             scale = self._posterior["posterior"]["scale"].mean(("chain", "draw")).values
@@ -172,13 +219,30 @@ class Reporting(Predictive):
             )))
             for kind in ("pseudo-r2-McFadden", "pseudo-r2-Cohen")
         ]  # fmt: skip
-        mean = mean.reshape(*rows.y.shape, *mean.shape[len(y.shape) :])
         dof = self._dof_resid
         dof = rows.n - len(coef) - 1 if dof is None else dof
+        n_classes = mean.shape[len(y.shape) :]
+        wide = lambda a: np.asarray(a, float).reshape(len(a), n_neurons, *n_classes)  # noqa: E731
+        design = rows.design
         return Responses(
-            model, rows.y, weight, np.exp(mean) if self._classifier else mean, scale,
+            model, rows.y, weight, np.exp(wide(mean)) if self._classifier else wide(mean), scale,
             np.broadcast_to(np.asarray(dof, float).ravel(), (n_neurons,)), *scores,
+            wide(eta), wide(slope), design.matrix, wide(problem.mask) > 0, wide(coef),
+            [_called(name) for name in self._labels()["feature"]], order,
         )  # fmt: skip
+
+    def _predicted(self, X, coef, intercept, offset):
+        """Return predictor, mean (log-probabilities of classes) and the derivative of the mean, in the user's shape."""
+        encoder = self._encoder if self._classifier else None
+        n_neurons = coef.shape[1] if self._population else 1
+        offset = check_offset(offset, (len(X), n_neurons), encoder, np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            eta = np.tensordot(X, coef, 1) + intercept
+            if offset is not None:
+                eta = eta + (offset if offset.ndim == eta.ndim else offset[:, 0])
+        ones = jnp.ones(eta.shape)
+        mean, slope = jax.jvp(self.inverse_link_function, (jnp.asarray(eta),), (ones,))
+        return eta, np.asarray(mean), np.asarray(slope)
 
     def _centre(self, problem):
         """Return the posterior means of coefficients and intercepts, or the fit."""
@@ -201,22 +265,19 @@ class Reporting(Predictive):
         family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
         coef, intercept = self._coef[2], self._intercept.reshape(problem.outputs)
         theta = problem.theta(np.nan_to_num(coef), np.nan_to_num(intercept))
-        design = problem.rows.design
-        names = _design.feature_labels(design.structure, design.widths)
-        found = _curvature.look(family, shared, lanes, theta, names)
+        found = _curvature.look(family, shared, lanes, theta, self._labels()["feature"])
         return Curvature(*(np.repeat(part, problem.n_neurons // problem.n_lanes) for part in found))
 
     def _replicates(self, X, offset, problem) -> Replicates | None:
-        """Return statistics of data drawn from the posterior, and of the data."""
+        """Return statistics of data drawn from the posterior, and of the data.
+
+        A row of weight w is drawn w times, the last time with what is left of a weight that is not whole.
+        """
         if self._classifier:
             return None
-        y, used = problem.rows.y, np.broadcast_to(problem.rows.weight > 0, problem.rows.y.shape)
-        n_rows = max(1, min(len(y), _REPLICATED_CELLS // (_LEAST_DRAWS * y.shape[1])))
-        rows = np.sort(np.random.default_rng(0).choice(len(y), n_rows, replace=False))
+        rows, weight, y = _copies(problem.rows)
         chains, draws = self._posterior["posterior"]["intercept"].shape[:2]
-        count = (
-            np.clip(_REPLICATED_CELLS // (n_rows * y.shape[1]), _LEAST_DRAWS, _MOST_DRAWS) // chains
-        )
+        count = np.clip(_REPLICATED_CELLS // max(y.size, 1), _LEAST_DRAWS, _MOST_DRAWS) // chains
         thin = np.linspace(0, draws - 1, max(1, min(count, draws))).astype(int)
         with jax.enable_x64(True):
             matrix, shift = self._matrix(X, offset)
@@ -224,26 +285,62 @@ class Reporting(Predictive):
             drawn = posterior.replicate(
                 self._draws("report", thin), matrix[rows], None if shift is None else shift[rows]
             )
-        drawn = drawn.reshape(len(drawn), n_rows, -1)
-        y, used = y[rows], used[rows]
+        drawn = drawn.reshape(len(drawn), len(rows), -1)
         statistics = _statistics(self.observation_model)
         return Replicates(
-            {name: f(y[None], used)[0] for name, f in statistics.items()},
-            {name: f(drawn, used) for name, f in statistics.items()},
+            {name: f(y[None], weight)[0] for name, f in statistics.items()},
+            {name: f(drawn, weight) for name, f in statistics.items()},
         )
 
-    def _leave_one_out(self, X, y, offset, n_neurons: int) -> Loo:
+    def _leave_one_out(self, X, y, sample_weight, offset, n_neurons: int) -> Loo:
         draws = self._draws("report")
         known = posterior.families.is_known(self.observation_model)
         with jax.enable_x64(True):
             key = jax.random.key(0) if known else None
-            used, cells, n_all = self._pointwise(draws, X, y, offset, None, key)
+            _, cells, n_all = self._pointwise(
+                draws, X, y, offset, None, key, sample_weight=sample_weight
+            )
+            shape = (len(cells.elpd), n_neurons)
+            uniform = np.asarray(jax.random.uniform(jax.random.key(0), shape))
+        cells = posterior.Pointwise(*(
+            None if a is None else a.reshape(len(a), n_neurons) for a in cells
+        ))  # fmt: skip
+        found = None if cells.pit is None else _transforms(cells, uniform, self.observation_model)
+        n_all = np.broadcast_to(np.asarray(n_all, float), (n_neurons,))
+        return Loo(cells, found, n_all, posterior.good_k(len(draws.intercept)))
 
-        def by_cell(a):
-            return None if a is None else a.reshape(len(a), n_neurons)
 
-        cells = posterior.Pointwise(*map(by_cell, cells))
-        return Loo(cells, by_cell(used), n_all, posterior.good_k(len(draws.intercept)))
+def _copies(rows):
+    """Return rows as often as their weight says (copies,), weights (copies, neurons) of at most one, and responses.
+
+    Of many, some stand for all.
+    """
+    weight = np.broadcast_to(np.asarray(rows.weight, float), rows.y.shape)
+    count = np.ceil(weight.max(axis=1)).astype(int)
+    most = max(1, _REPLICATED_CELLS // (_LEAST_DRAWS * rows.y.shape[1]))
+    total, ends = int(count.sum()), np.cumsum(count)
+    some = np.arange(total)
+    if total > most:
+        some = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+    row = np.searchsorted(ends, some, side="right")
+    before = some - (ends - count)[row]
+    return row, np.clip(weight[row] - before[:, None], 0.0, 1.0), rows.y[row]
+
+
+def _transforms(cells, uniform, model) -> list[_residuals.Intervals]:
+    """Return the probability integral transforms of each neuron, the randomness of counts taken out."""
+    width = np.exp(cells.elpd) if posterior.families.is_discrete(model) else 0.0 * uniform
+    lower = np.clip(cells.pit - uniform * width, 0.0, 1.0)
+    upper = np.clip(lower + width, 0.0, 1.0)
+    weight = np.where(np.isfinite(upper), cells.weight, 0.0)
+    return [
+        _residuals.Intervals(*columns) for columns in zip(lower.T, upper.T, weight.T, strict=True)
+    ]
+
+
+def _called(label) -> str:
+    """Return a label of a feature that can stand alone."""
+    return f"feature {label}" if str(label).isdigit() else str(label)
 
 
 def _of_state(state, name: str, n_neurons: int):
@@ -266,17 +363,18 @@ def _plain(value):
 
 
 def _statistics(model):
-    """Return functions of responses (draws, rows, neurons) and of which rows count (rows, neurons)."""
+    """Return functions of responses (draws, rows, neurons) and their weights (rows, neurons)."""
 
-    def mean(y, used):
-        return np.sum(y, axis=1, where=used) / np.maximum(used.sum(axis=0), 1)
+    def mean(y, weight):
+        total = np.einsum("drk,rk->dk", y, weight)
+        return total / np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
 
     found = {
         "mean": mean,
-        "sd": lambda y, used: np.sqrt(mean(np.square(y - mean(y, used)[:, None]), used)),
+        "sd": lambda y, weight: np.sqrt(mean(np.square(y - mean(y, weight)[:, None]), weight)),
     }
     if posterior.families.is_discrete(model):
-        found["zeros"] = lambda y, used: mean(y == 0, used)
+        found["zeros"] = lambda y, weight: mean(y == 0, weight)
     else:
-        found["min"] = lambda y, used: np.min(np.where(used, y, np.inf), axis=1)
-    return found | {"max": lambda y, used: np.max(np.where(used, y, -np.inf), axis=1)}
+        found["min"] = lambda y, weight: np.min(np.where(weight > 0, y, np.inf), axis=1)
+    return found | {"max": lambda y, weight: np.max(np.where(weight > 0, y, -np.inf), axis=1)}

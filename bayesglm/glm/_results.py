@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, observation_models
+from bayesglm._input import Names
 from bayesglm._shards import fill, filled_length
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.glm._solve import listed
@@ -88,8 +89,14 @@ def _regular(gram) -> bool:
     return bool(np.linalg.eigvalsh(gram / np.outer(scale, scale))[0] > 1e-9)
 
 
-def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
-    """Return the dispersion of each neuron."""
+def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarray:
+    """Return the dispersion of each neuron.
+
+    Parameters
+    ----------
+    within : array (neurons,)
+        Dispersions that entered the loss.
+    """
     model, rows = problem.observation_model, problem.rows
     if not isinstance(observation_models.static(model), type):
         return _own_scale(problem, dof, coef, intercept)
@@ -97,22 +104,46 @@ def scale(problem: Problem, residual, dof, coef, intercept) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.atleast_1d(np.asarray(residual) * rows.n / dof)
     if isinstance(model, observation_models.NegativeBinomialObservations):
-        return np.asarray(model.scale)
+        return within if problem.estimates_scale else np.asarray(model.scale)
     return np.ones(problem.n_neurons)
 
 
+def check_weights(problem: Problem) -> None:
+    """Raise a ValueError if an observation model of the user's own cannot estimate a dispersion with these weights."""
+    weight, model = problem.rows.weight, problem.observation_model
+    ours = observation_models.static(model) is not model
+    ones = observation_models.Observations.estimate_scale
+    if ours or getattr(type(model), "estimate_scale", None) is ones or _whole(weight):
+        return
+    raise ValueError(
+        f"`estimate_scale` of {model!r} sees rows, and a weight of w is a row w times: pass whole numbers as "
+        "`sample_weight`."
+    )
+
+
+def _whole(weight) -> bool:
+    return bool((weight == np.round(weight)).all())
+
+
 def _own_scale(problem: Problem, dof, coef, intercept) -> np.ndarray:
-    """Ask an observation model of the user's own, with the rows that all neurons have."""
+    """Ask an observation model of the user's own, with every row as often as its weight says."""
     rows = problem.rows
     X = rows.design.matrix[:]
-    used = (np.broadcast_to(rows.weight, rows.y.shape) > 0).all(axis=1)
     eta = np.tensordot(X, np.nan_to_num(coef), 1) + np.nan_to_num(intercept)
-    y = rows.y if problem.outputs else rows.y[:, 0]
     if rows.offset is not None:
         eta = eta + rows.offset.reshape(len(eta), *rows.offset.shape[1 if eta.ndim > 1 else 2 :])
-    rate = problem.inverse_link(jnp.asarray(eta[used]))
+    rate = np.asarray(problem.inverse_link(jnp.asarray(eta)))
     estimate = problem.observation_model.estimate_scale
-    return np.asarray(estimate(jnp.asarray(y[used]), rate, jnp.asarray(dof)))
+    weight = np.broadcast_to(rows.weight, rows.y.shape)
+    if (weight == 1).all():
+        y = rows.y if problem.outputs else rows.y[:, 0]
+        return np.asarray(estimate(jnp.asarray(y), jnp.asarray(rate), jnp.asarray(dof)))
+    rate, dof, scales = rate.reshape(rows.y.shape), np.reshape(dof, -1), []
+    for k in range(problem.n_neurons):
+        often = np.repeat(np.arange(len(rate)), np.round(weight[:, k]).astype(int))
+        parts = rows.y[often, k], rate[often, k], dof[k]
+        scales.append(np.reshape(estimate(*map(jnp.asarray, parts)), -1))
+    return np.concatenate(scales)
 
 
 def score(model, rows: Rows, rate, scale, score_type, aggregate, weighted: bool, population: bool):
@@ -136,7 +167,7 @@ def score(model, rows: Rows, rate, scale, score_type, aggregate, weighted: bool,
                 "Neurons without finite predictions are left out of the score: "
                 f"{listed(np.flatnonzero(~known.reshape(len(y), -1).all(axis=0)))}.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         n = filled_length(len(y), rate.nbytes)
         cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))
@@ -157,7 +188,7 @@ def dispersion(model, fitted):
     ValueError
         If that is not known.
     """
-    free = getattr(model, "has_scale", False)
+    free = getattr(model, "has_scale", False) or getattr(model, "estimates_scale", False)
     own = not isinstance(observation_models.static(model), type)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)
@@ -172,9 +203,12 @@ def score_with(model, y, rate, weight, scale, score_type, mean):
     """Return a score of rows in the shape of their means, averaged by `mean`."""
     each = lambda scores: scores  # noqa: E731
     if score_type == "pseudo-r2-Cohen":
-        null = _null_rate(y, rate, weight)
-        total = mean(model.deviance(y, null))
-        return (total - mean(model.deviance(y, rate))) / total
+        # a dispersion that is a factor cancels, and is 1; one that was estimated within the loss does not
+        how = (
+            {"scale": dispersion(model, scale)} if getattr(model, "estimates_scale", False) else {}
+        )
+        total = mean(model.deviance(y, _null_rate(y, rate, weight), **how))
+        return (total - mean(model.deviance(y, rate, **how))) / total
     scale = dispersion(model, scale)
     value = mean(model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each))
     if score_type == "log-likelihood":
@@ -194,6 +228,16 @@ def _null_rate(y, rate, weight):
     hits = (y[..., None] == jnp.arange(rate.shape[-1])) * weight[..., None]
     share = hits.sum(axis=0) / total[..., None]
     return jnp.broadcast_to(jnp.log(jnp.maximum(share, jnp.finfo(rate.dtype).eps)), rate.shape)
+
+
+def labels(structure, widths, names: Names, n_neurons: int | None, classes) -> dict[str, list]:
+    """Return the labels of features, of neurons (unless None) and of classes (unless None)."""
+    found = {"feature": _design.feature_labels(structure, widths, names.features)}
+    if n_neurons is not None:
+        found["neuron"] = names.of_neurons(n_neurons)
+    if classes is not None:
+        found["class"] = list(classes)
+    return found
 
 
 def neuron_labels(y) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from numpyro.util import is_prng_key
 
 from bayesglm import _process, observation_models, posterior
 from bayesglm._design import feature_labels
+from bayesglm._input import Names, neuron_names
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
-from bayesglm.glm import _attach, _lanes, _log_prior
+from bayesglm.glm import _attach, _lanes, _log_prior, _results
 from bayesglm.glm._fitting import Fitting
 from bayesglm.glm._joint import check_counts, check_priors, default_scale_prior, model_of, weak_of
 from bayesglm.glm._solve import listed
+from bayesglm.regularizer import UnRegularized
 
 _log = logging.getLogger(__name__)
 
@@ -69,13 +71,13 @@ class Sampling(Fitting):
             Draws of each chain, at least 4, and chains.
         num_warmup : int, optional
             Draws before that, which adapt the step size; by default 100, and 300 where a prior with a kink dominates.
-        random_key : JAX random key, optional
-            The same key gives the same draws; by default that of seed 0.
+        random_key : JAX random key or int, optional
+            The same key or seed gives the same draws; by default that of seed 0.
         scale : "sample" or "plugin"
             Whether the dispersion (Gaussian variance, Gamma and NegativeBinomial dispersion) has a weak prior
             (:func:`bayesglm.model.default_scale_prior`) or is fixed at `scale_`.
         neuron_batch_size : int, optional
-            Neurons sampled at once, at least 8; by default as many as a gigabyte holds.
+            Neurons sampled at once; by default as many as a gigabyte holds.
         progress_bar : bool
         sample_weight, offset
             As in :meth:`fit`. A weight raises the likelihood of a row to a power.
@@ -111,7 +113,7 @@ class Sampling(Fitting):
             method, num_samples, num_chains, num_warmup, neuron_batch_size, scale, prior, self
         )
         check_priors(prior, intercept_prior)
-        key, seed = _check_key(random_key)
+        key, seed = check_key(random_key)
         previous, begin = self._encoder, time.perf_counter()
         with jax.enable_x64(True), Share(shown=progress_bar) as progress:
             options = _sampler.Options(
@@ -128,8 +130,7 @@ class Sampling(Fitting):
         fitted, tree, message = found
         tree["posterior"].attrs["sampling_time"] = time.perf_counter() - begin
         _attach.seal(tree)
-        self._forget_fit()
-        self.__dict__.update(fitted)
+        self._keep(fitted)
         self._posterior = tree
         if message:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -168,16 +169,17 @@ class Sampling(Fitting):
         start = _start(problem, family, fitted, priors)
         sampled = _sampler.posteriors(family, shared, lanes, start, options)
         _log.info(
-            "sampled %d neurons in %.3g s: %d chains of %d draws by %s, a step size of %.3g, %d neurons again",
+            "sampled %d neurons in %.3g s: %d chains of %d draws by %s, a median step size of %.3g, %d neurons again",
             problem.n_neurons, time.perf_counter() - begin, options.num_chains, options.num_samples,
-            options.method, sampled.step_size, sampled.retried.sum(),
+            options.method, _step_size(sampled), sampled.retried.sum(),
         )  # fmt: skip
         if own:
             fitted |= _from_draws(problem, sampled, rows)
         log_prior = _log_prior.at_draws(
             self._model(problem, priors, scale_prior), family, shared, lanes, sampled[:3]
         )
-        tree = self._tree(problem, sampled, options, seed, priors, log_prior)
+        fitted["_names"] = Names(rows.design.names, neuron_names(y) if self._population else None)
+        tree = self._tree(problem, sampled, options, seed, priors, log_prior, fitted["_names"])
         return fitted, tree, _message(sampled, options, problem, self._population)
 
     def _model(self, problem, priors, scale_prior):
@@ -187,13 +189,11 @@ class Sampling(Fitting):
             scale = default_scale_prior(problem) if scale_prior is None else scale_prior
         return model_of(self, problem, scale, priors.intercept, priors.weak)
 
-    def _tree(self, problem, sampled, options, seed, priors, log_prior):
+    def _tree(self, problem, sampled, options, seed, priors, log_prior, names):
         design = problem.rows.design
-        names = {"feature": feature_labels(design.structure, design.widths)}
-        if self._population:
-            names["neuron"] = np.arange(problem.n_neurons)
-        if self._classifier:
-            names["class"] = np.asarray(self._encoder.classes_)
+        n_neurons = problem.n_neurons if self._population else None
+        classes = self._encoder.classes_ if self._classifier else None
+        names = _results.labels(design.structure, design.widths, names, n_neurons, classes)
         attrs = {
             **_attach.settings(self),
             "prior": "penalty" if priors.weak is None else "auto",
@@ -201,13 +201,15 @@ class Sampling(Fitting):
             "num_warmup": -1 if options.num_warmup is None else options.num_warmup,
             "random_key": seed,
             "method": options.method,
-            "step_size": sampled.step_size,
+            "step_size": _step_size(sampled),
             "resampled_neurons": np.flatnonzero(sampled.retried),
             "mixture_neurons": np.flatnonzero(sampled.mixture),
         }
-        observed = problem.rows.y if self._population else problem.rows.y[:, 0]
+        rows = problem.rows
+        given = rows.y, np.broadcast_to(rows.weight, rows.y.shape)
+        given = given if self._population else (a[:, 0] for a in given)
         return posterior.to_tree(
-            sampled, problem.outputs, problem.n_neurons, names, attrs, observed, log_prior
+            sampled, problem.outputs, problem.n_neurons, names, attrs, *given, log_prior
         )
 
 
@@ -228,17 +230,19 @@ def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estim
         raise ValueError(f"`scale` must be 'sample' or 'plugin', but {scale!r} was given.")
     if prior not in (None, "auto"):
         raise ValueError(f"`prior` must be None or 'auto', but {prior!r} was given.")
-    if prior == "auto" and type(estimator.regularizer).__name__ != "UnRegularized":
+    if prior == "auto" and not isinstance(estimator.regularizer, UnRegularized):
         raise ValueError(
             f"`prior='auto'` is for UnRegularized models; {type(estimator.regularizer).__name__} is a prior itself."
         )
 
 
-def _check_key(random_key):
+def check_key(random_key):
     """Return a typed random key and the numbers that stand for it."""
     _process.check()
     if random_key is None:
         random_key = jax.random.key(0)
+    if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
+        random_key = jax.random.key(int(random_key))
     try:
         single = is_prng_key(random_key)
         if single and not jnp.issubdtype(random_key.dtype, jax.dtypes.prng_key):
@@ -247,7 +251,8 @@ def _check_key(random_key):
         single = False
     if not single or random_key.ndim:
         raise TypeError(
-            f"`random_key` must be a JAX random key such as `jax.random.key(0)`, but {random_key!r} was given."
+            "`random_key` must be a JAX random key such as `jax.random.key(0)`, or an integer seed, but "
+            f"{random_key!r} was given."
         )
     return random_key, np.asarray(jax.random.key_data(random_key)).astype(np.int64)
 
@@ -282,7 +287,7 @@ def problem_view(problem, proper_intercept: bool) -> _propriety.View:
         problem.observation_model, problem.inverse_link, design.matrix,
         np.broadcast_to(problem.rows.weight, problem.rows.y.shape),
         (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
-        feature_labels(design.structure, design.widths), bool(problem.outputs) and (
+        feature_labels(design.structure, design.widths, design.names), bool(problem.outputs) and (
             len(problem.outputs) > (problem.n_classes is not None)
         ),
     )  # fmt: skip
@@ -312,7 +317,7 @@ def _unfitted(problem, rows) -> dict[str, Any]:
     coef, intercept = problem.initial()
     intercept = np.clip(np.nan_to_num(intercept, nan=0.0, posinf=5.0, neginf=-5.0), -1e6, 1e6)
     model = problem.observation_model
-    scale = np.full(problem.n_neurons, float(getattr(model, "scale", 1.0) or 1.0))
+    scale = problem.dispersion
     if getattr(model, "has_scale", False):
         relative = isinstance(model, observation_models.GammaObservations)
         unit = np.abs(problem.rows.y.mean(axis=0)) if relative else 1.0
@@ -331,6 +336,11 @@ def _from_draws(problem, sampled, rows) -> dict[str, Any]:
     if sampled.log_scale.size:
         found["_scale"] = np.exp(sampled.log_scale).mean(axis=(0, 1)).reshape(-1)
     return found
+
+
+def _step_size(sampled) -> float:
+    """Return the median over neurons of the step size; NaN where there was none."""
+    return float(np.median(sampled.stats.get("step_size", np.nan)))
 
 
 def _message(sampled, options, problem, population: bool) -> str:

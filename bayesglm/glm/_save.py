@@ -17,8 +17,10 @@ import numpy as np
 from bayesglm import io, links, observation_models, regularizer
 from bayesglm._component import parameters
 from bayesglm._design import split
+from bayesglm._input import Names
 
 _FITTED = ("coef_", "intercept_", "scale_", "dof_resid_", "classes_")
+_BESIDE = ("names", "proba_output")
 _PACKAGES = ("jax", "jaxlib", "numpyro", "numpy", "scikit-learn")
 _NATIVE = {
     "observation_model": {
@@ -48,13 +50,15 @@ def save(estimator, filename) -> None:
 
 
 def _fitted(estimator) -> dict[str, Any]:
-    stored: dict[str, Any] = dict.fromkeys(_FITTED)
+    stored: dict[str, Any] = dict.fromkeys(_FITTED + _BESIDE)
     if estimator._coef is not None:
         stored["coef_"] = {"tree": _plain(estimator)}
     if estimator._intercept is not None:
         stored["intercept_"] = estimator._intercept
     stored["scale_"], stored["dof_resid_"] = estimator._scale, estimator._dof_resid
     stored["classes_"] = estimator.classes_ if estimator._classifier else None
+    stored["names"] = dict(estimator._names._asdict())
+    stored["proba_output"] = estimator._proba_output
     return stored
 
 
@@ -149,7 +153,7 @@ def _check_tree(tree, classes, filename) -> None:
         raise ValueError(
             f"{str(filename)!r} holds a {tree['model_class']!r}; known are {sorted(classes)}."
         )
-    if set(tree["fitted"]) != set(_FITTED):
+    if not set(_FITTED) <= set(tree["fitted"]) <= {*_FITTED, *_BESIDE}:
         raise ValueError(
             f"{str(filename)!r} holds the fitted attributes {list(tree['fitted'])}; "
             f"expected are {list(_FITTED)}."
@@ -243,6 +247,32 @@ def _restore_fit(estimator, fitted) -> None:
         estimator.intercept_ = fitted["intercept_"]
     _check_shapes(estimator)
     estimator.scale_, estimator.dof_resid_ = fitted["scale_"], fitted["dof_resid_"]
+    names = fitted.get("names")
+    if names is not None:
+        estimator._names = Names(*(_as_tuple(names[part]) for part in Names._fields))
+        _check_names(estimator)
+    estimator._proba_output = fitted.get("proba_output") or estimator._proba_output
+    estimator._fitted_with = estimator._settings_now()
+
+
+def _as_tuple(value):
+    return tuple(map(_as_tuple, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _check_names(estimator) -> None:
+    """Refuse names that are not one for each feature and neuron."""
+    if estimator._coef is None:
+        return
+    _, widths, coef = estimator._coef
+    features, neurons = estimator._names
+    if features is not None and [
+        len(n or range(w)) for n, w in zip(features, widths, strict=True)
+    ] != list(widths):
+        raise ValueError(f"there are names of {features} for {widths} features.")
+    if neurons is not None and len(neurons) != coef.shape[1]:
+        raise ValueError(
+            f"there are names of {len(neurons)} neurons, but coefficients of {coef.shape[1]}."
+        )
 
 
 def _check_shapes(estimator) -> None:

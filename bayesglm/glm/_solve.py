@@ -14,7 +14,9 @@ import numpy as np
 from bayesglm import links, solvers
 from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
+from bayesglm.glm import _dispersion, _start
 from bayesglm.glm._problem import Problem
+from bayesglm.solvers._subproblem import values_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +30,8 @@ _MOST_PILOT_ROWS = 1 << 18
 _PILOT_PAYS = 4
 _PILOT_TOL = 0.1
 
-# Range of the linear predictor beyond which a fit is looked at for a direction without curvature. There
-# is none if less than this share of the initial curvature is left, and a standard deviation of the
+# Range of the linear predictor beyond which a fit is looked at for a direction without curvature. There is none
+# if less than this share of the curvature at zero coefficients is left, and a standard deviation of the
 # features along the direction has more than 100 units of the predictor as its standard error.
 _SUSPICIOUS_RANGE = 15.0
 _NO_CURVATURE = 1e-6
@@ -82,6 +84,8 @@ class Outcome:
     usable: np.ndarray
     converged: np.ndarray
     separated: np.ndarray
+    absent: np.ndarray  # (neurons,) whether a class never occurs
+    scale: np.ndarray  # (neurons,) dispersion that entered the loss
     iter_num: int = 0
     reached_max_steps: bool = False
 
@@ -137,14 +141,15 @@ def _mean_response(problem: Problem) -> str:
 
 
 def solve(
-    problem: Problem, usable: np.ndarray, start: np.ndarray, solver, bar: bool = True
+    problem: Problem, usable: np.ndarray, initial: np.ndarray, given, solver, bar: bool = True
 ) -> Outcome:
     """Minimise for all usable neurons, in panels that bound the memory.
 
     Parameters
     ----------
     usable : bool array (neurons,)
-    start : array (neurons, columns, features + 1)
+    initial, given : arrays (neurons, columns, features + 1)
+        Zero coefficients with intercepts that match the mean response, and where the user starts from, or None.
     bar : bool
         Whether a progress bar may appear.
 
@@ -157,13 +162,14 @@ def solve(
     number = lambda: np.full(n_neurons, np.nan)  # noqa: E731
     no = np.zeros(n_neurons, bool)
     outcome = Outcome(
-        np.full(start.shape, np.nan), number(), number(), number(), usable, no.copy(), no.copy()
-    )
+        np.full(initial.shape, np.nan), number(), number(), number(), usable, no.copy(), no.copy(),
+        problem.absent, number() if problem.estimates_scale else problem.dispersion,
+    )  # fmt: skip
     with Watch(int(usable.sum()), bar) as watch:
         for count, panel in enumerate(_panels(problem, np.flatnonzero(usable))):
             _log.debug("panel %d: %d neurons", count, len(panel))
             watch.panel(count * len(panel))
-            _solve_panel(problem, panel, start, solver, outcome, watch)
+            _solve_panel(problem, panel, initial, given, solver, outcome, watch)
     # finite parameters at which the loss overflows are as useless as infinite ones
     outcome.theta[~np.isfinite(outcome.loss)] = np.nan
     if not outcome.finite.any():
@@ -187,23 +193,77 @@ def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
         yield np.concatenate([panel, neurons[: width - len(panel)]])
 
 
-def _solve_panel(problem: Problem, panel, start, solver, outcome: Outcome, watch: Watch) -> None:
+def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch: Watch) -> None:
     some = problem.select(panel)
     objective = some.objective(whole=solver.stochastic)
-    theta = start[panel].reshape(some.n_lanes, -1, start.shape[-1])
-    pilot = None
+    lanes = (some.n_lanes, -1, initial.shape[-1])
+    null = initial[panel].reshape(lanes)
+    if given is not None:
+        given = given[panel].reshape(lanes)
+        null = np.where(np.isfinite(null), null, given)
+    null = _null(some, objective, null)
+    theta, pilot = null if given is None else given, None
     if not solver.stochastic:
         theta, pilot = _pilot(some, theta, solver)
-    point, progress, _, iter_num, _ = solvers.run(solver, objective, theta, pilot, watch)
+
+    def run(objective: Objective, again=None):
+        state = solvers.run(solver, objective, theta if again is None else again, pilot, watch)
+        if theta is null or again is not None or solver.stochastic or solver.stepsize is not None:
+            return state
+        return _second_chance(solver, objective, null, state, watch)
+
+    if problem.estimates_scale:
+        objective, state, scale = _dispersion.fit(solver, objective, null, run)
+        outcome.scale[panel] = scale.reshape(len(panel))
+    else:
+        state = run(objective)
+    point, progress = state.point, state.progress
     per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
-    outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *start.shape[1:]))
+    outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
     outcome.loss[panel] = per_lane(point.loss)
     outcome.distance[panel] = per_lane(progress.distance)
     outcome.converged[panel] = per_lane(progress.converged)
-    outcome.separated[panel] = per_lane(_separated(objective, point))
-    outcome.iter_num = max(outcome.iter_num, iter_num)
+    outcome.separated[panel] = per_lane(_separated(objective, null, point)) | outcome.absent[panel]
+    outcome.iter_num = max(outcome.iter_num, state.iter_num)
     outcome.reached_max_steps |= not progress.done.all()
+
+
+def _null(problem: Problem, objective: Objective, theta) -> np.ndarray:
+    """Return the best intercepts at zero coefficients, from a sample of the rows where there are many."""
+    wanted = _pilot_rows(problem)
+    if problem.rows.offset is not None and len(problem.rows.y) >= _PILOT_PAYS * wanted:
+        problem = problem.sample(wanted)
+        objective = problem.objective()
+    return _start.null(problem, objective, theta)
+
+
+def _second_chance(solver, objective: Objective, null, state: solvers.State, watch):
+    """Run again, from zero coefficients, the lanes that another start has led nowhere.
+
+    No optimum is above the model of a constant mean; far from it gradients vanish where a link saturates, and
+    curvatures and dispersions say nothing about the optimum.
+    """
+    found = state.point
+    value = found.loss + values_of(objective.penalty, found.theta[..., :-1])
+    lower = value <= objective.evaluate(null).loss
+    lanes = np.flatnonzero(~(lower & state.progress.converged) & np.isfinite(null).all(axis=(1, 2)))
+    if not len(lanes):
+        return state
+    part = objective.select(lanes)
+    again = solvers.run(solver, part, null[lanes], None, watch)
+    value_again = again.point.loss + values_of(part.penalty, again.point.theta[..., :-1])
+    better = again.progress.converged | ~(value[lanes] <= value_again)
+    for whole, new in zip(state.point + state.progress, again.point + again.progress, strict=True):
+        whole[lanes[better]] = new[better]
+    return state._replace(iter_num=max(state.iter_num, again.iter_num))
+
+
+def _pilot_rows(problem: Problem) -> int:
+    """Return the number of rows of a sample."""
+    n_rows, n_features = problem.rows.design.matrix.shape
+    wanted = max(_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE * n_features)
+    return max(wanted, min(n_rows // 16, _MOST_PILOT_ROWS))
 
 
 def _pilot(problem: Problem, theta, solver) -> tuple[np.ndarray, Objective | None]:
@@ -212,9 +272,7 @@ def _pilot(problem: Problem, theta, solver) -> tuple[np.ndarray, Objective | Non
     The optimum of the sample is a few standard errors (of the sample) from that of all rows, and its curvature
     differs by little: two to four passes over all rows are left.
     """
-    n_rows, n_features = problem.rows.design.matrix.shape
-    wanted = max(_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE * n_features)
-    wanted = max(wanted, min(n_rows // 16, _MOST_PILOT_ROWS))
+    n_rows, wanted = len(problem.rows.y), _pilot_rows(problem)
     if n_rows < _PILOT_PAYS * wanted or solver.stepsize is not None:
         return theta, None
     some = problem.sample(wanted)
@@ -243,7 +301,7 @@ def _centred(problem: Problem, theta):
     return theta - shift
 
 
-def _separated(objective: Objective, point: Point) -> np.ndarray:
+def _separated(objective: Objective, null: np.ndarray, point: Point) -> np.ndarray:
     """Return the lanes whose loss has lost its curvature along a direction: their optimum is at infinity.
 
     Without a penalty, a direction along which the responses can be told apart without error (or a feature that
@@ -257,11 +315,13 @@ def _separated(objective: Objective, point: Point) -> np.ndarray:
     suspects = np.flatnonzero(point.reach > _SUSPICIOUS_RANGE)
     if not len(suspects):
         return separated
-    flat = objective.gram(np.zeros_like(point.theta), shared=True, dense=True)
+    flat = objective.gram(null, shared=True, dense=True)
     now = objective.gram(point.theta, shared=False, dense=True)
     for lane in suspects:
         initial = flat.total[lane].mean()
         shape = flat.centred[lane, 0] / flat.total[lane, 0]
+        if not np.isfinite(shape).all():  # no curvature at zero coefficients either
+            continue
         least = min(_least_curvature(shape, hessian) for hessian in now.centred[lane])
         limit = min(_NO_CURVATURE * initial, _NO_INFORMATION / float(objective.n[lane]))
         separated[lane] = least < limit
@@ -277,9 +337,10 @@ def _least_curvature(shape, hessian) -> float:
     return float(np.linalg.eigvalsh(whiten.T @ np.nan_to_num(hessian) @ whiten).min())
 
 
-def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
-    """Warn once, naming the neurons whose estimates are not to be trusted."""
-    usable, finite, separated = outcome.usable, outcome.finite, outcome.separated
+def warn(outcome: Outcome, labels, solver: solvers.Solver) -> None:
+    """Warn once, naming the neurons whose estimates are not to be trusted; labels are None for a single model."""
+    usable, finite = outcome.usable, outcome.finite
+    separated, absent = outcome.separated, outcome.absent
     steps = (
         f"{outcome.iter_num} steps of {type(solver).__name__} (tol {solver.tol:g} standard errors)"
     )
@@ -294,7 +355,12 @@ def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
             "ended in NaN or infinite parameters. Use a smaller `stepsize` or a line search.",
         ),
         (
-            finite & separated,
+            finite & absent,
+            "without a row of some class, whose intercept has no finite optimum and is arbitrary. Leave the class "
+            "out, or give the intercepts a prior (`sample_posterior` with `intercept_prior`).",
+        ),
+        (
+            finite & separated & ~absent,
             "without a finite optimum along some direction (separation): the coefficients are arbitrary there. "
             "Use a penalty such as Ridge, or remove the features that predict the response without error.",
         ),
@@ -305,7 +371,7 @@ def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
         ),
     )
     messages = [
-        f"{f'Neurons {listed(np.flatnonzero(which))}' if population else 'The model'}: {text}"
+        f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"
         for which, text in cases
         if which.any()
     ]
@@ -313,7 +379,7 @@ def warn(outcome: Outcome, population: bool, solver: solvers.Solver) -> None:
         warnings.warn(" ".join(messages), RuntimeWarning, stacklevel=4)
 
 
-def listed(neurons, most: int = 10) -> str:
-    """Return indices of neurons as text, the first few of many."""
-    names = ", ".join(str(int(k)) for k in neurons[:most])
+def listed(neurons, labels=None, most: int = 10) -> str:
+    """Return neurons, given by their indices, as text: their labels, the first few of many."""
+    names = ", ".join(str(int(k) if labels is None else labels[k]) for k in neurons[:most])
     return names + (f", ... ({len(neurons)} in all)" if len(neurons) > most else "")

@@ -12,7 +12,13 @@ from bayesglm.posterior._predict import (
     mean_probability,
     replicate,
 )
-from bayesglm.posterior._summary import asymptotic, convergences, of_draws, parameter_names
+from bayesglm.posterior._summary import (
+    asymptotic,
+    convergences,
+    importance_ess,
+    of_draws,
+    parameter_names,
+)
 from bayesglm.posterior._tree import to_tree
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "elpd_data",
     "families",
     "good_k",
+    "importance_ess",
     "interval",
     "mean_and_sd",
     "mean_probability",

@@ -30,25 +30,26 @@ MAX_CELLS = 1_000_000
 
 
 class Pointwise(NamedTuple):
-    """What is known of each cell (rows, *neurons)."""
+    """What is known of each cell (rows, *neurons): of leaving out one of the copies that its weight stands for."""
 
     elpd: np.ndarray
     lppd: np.ndarray
     k: np.ndarray
     pit: np.ndarray | None
-    log_lik: np.ndarray  # (draws, *neurons), summed over the rows in use
+    log_lik: np.ndarray  # (draws, *neurons), summed over the copies of all rows
+    weight: np.ndarray
 
 
 def pointwise(
-    posterior: _predict.Posterior, X, y, offset, used, efficiency, uniform=None
+    posterior: _predict.Posterior, X, y, offset, weight, efficiency, uniform=None
 ) -> Pointwise:
     """Return the leave-one-out log-density of each response.
 
     Parameters
     ----------
     y : array (rows, *neurons)
-    used : bool array (rows, *neurons)
-        Responses that count in the sum over rows.
+    weight : array (rows, *neurons)
+        How often each row counts; zero for a row that does not.
     efficiency : scalar or array (neurons,)
         Effective draws per draw.
     uniform : array (rows, *neurons), optional
@@ -66,7 +67,8 @@ def pointwise(
         )
         log_lik = _log_likelihood(static, posterior.inverse_link, eta, padded[:, None], scale)
         log_lik = np.asarray(log_lik)[:count]
-        total += np.sum(log_lik, axis=0, where=used[rows][:, None])
+        counts = weight[rows][:, None]
+        total += np.sum(counts * np.where(counts > 0, log_lik, 0.0), axis=0)
         by_cell = np.moveaxis(log_lik, 1, -1).reshape(-1, log_lik.shape[1])
         each = np.broadcast_to(efficiency, some.shape).ravel()
         weights, shape = _psis.smooth(-by_cell, each)
@@ -77,7 +79,7 @@ def pointwise(
             found = _transform(posterior, some, eta[:count], by_cell, np.exp(weights))
             upto, at = (values.reshape(some.shape) for values in found)
             pit[rows] = upto - (1.0 - uniform[rows]) * at
-    return Pointwise(elpd, lppd, k, pit, total)
+    return Pointwise(elpd, lppd, k, pit, total, weight)
 
 
 @partial(jax.jit, static_argnames=("model", "inverse_link"))
@@ -109,37 +111,47 @@ def _transform(posterior, y, eta, log_lik, weights):
     return upto, at
 
 
-def elpd_data(found: Pointwise, used, n_draws: int, n_all: int) -> ELPDData:
-    """Return estimates as ArviZ knows them.
+def elpd_data(found: Pointwise, n_draws: int, n_all: float) -> ELPDData:
+    """Return estimates as ArviZ knows them; a cell of weight w counts as w cells.
 
     Parameters
     ----------
-    used : bool array (rows, *neurons)
-        Cells that count.
-    n_all : int
-        Cells that those in use stand for.
+    n_all : float
+        Sum of the weights that those in `found` stand for.
     """
     import xarray as xr  # late, as all of ArviZ: importing them takes longer than most fits
     from arviz_stats.base import array_stats
 
-    each, k = found.elpd[used], found.k[used]
+    used = found.weight > 0
+    each, k, weight = found.elpd[used], found.k[used], found.weight[used]
     good_k = _psis.good_k(n_draws)
-    n = len(each)
-    share = n_all / n
-    # releases of ArviZ differ in the standard error
-    elpd, se, p, _ = map(float, array_stats.loo_summary(each, (found.lppd - found.elpd)[used]))
+    n = weight.sum()
+    share, subsampled = n_all / n, len(each) > 0 and n_all > n * (1.0 + 1e-9)
+    p = np.sum(weight * (found.lppd - found.elpd)[used])
+    squares = np.sum(weight * np.square(each - np.average(each, weights=weight)))
+    # releases of ArviZ differ in the degrees of freedom of the variance: those of two cells tell
+    lost = 2.0 - 1.0 / float(array_stats.loo_summary(np.array([0.0, 1.0]), np.zeros(2))[1]) ** 2
+    se = np.sqrt(n * squares / (n - lost)) if n > lost else np.nan
     names = ("sample", "neuron")[: found.elpd.ndim] if used.all() else ("cell",)
     box = lambda a: xr.DataArray(a if used.all() else a[used], dims=names)  # noqa: E731
     more = {}
-    if n_all > n:
-        error = n_all * np.sqrt((1.0 - n / n_all) / n) * each.std(ddof=1)
-        more = {"subsample_size": n, "subsampling_se": float(error)}
+    if subsampled:
+        # rows were drawn, not copies
+        moved = np.square(weight * (each - np.average(each, weights=weight))).sum()
+        error = n_all / n * np.sqrt((1.0 - n / n_all) * moved * len(each) / (len(each) - 1.0))
+        more = {"subsample_size": _count(n), "subsampling_se": float(error)}
         more |= {"loo_subsample_observations": None, "elpd_loo_approx": None}
-    return _elpd_class(n_all > n)(
-        elpd=share * elpd, se=np.sqrt(share) * se, p=share * p, n_samples=n_draws, n_data_points=n_all,
-        scale="log", warning=bool((k > good_k).any()), good_k=good_k, elpd_i=box(found.elpd),
-        pareto_k=box(found.k), **more,
+    return _elpd_class(subsampled)(
+        elpd=float(share * np.sum(weight * each)), se=float(np.sqrt(share) * se), p=float(share * p),
+        n_samples=n_draws, n_data_points=_count(n_all), scale="log", warning=bool((k > good_k).any()),
+        good_k=good_k, elpd_i=box(np.where(used, found.weight * found.elpd, 0.0)), pareto_k=box(found.k), **more,
     )  # fmt: skip
+
+
+def _count(weight: float) -> int | float:
+    """Return a sum of weights as an integer where it is one."""
+    nearest = round(float(weight))
+    return nearest if abs(weight - nearest) < 1e-9 * max(1.0, weight) else float(weight)
 
 
 def _elpd_class(subsampled: bool):

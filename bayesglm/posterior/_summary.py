@@ -4,7 +4,6 @@ References
 ----------
 Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021), Rank-normalization, folding, and localization: an improved R-hat.
 doi:10.1214/20-BA1221
-White (1980), A heteroskedasticity-consistent covariance matrix estimator. doi:10.2307/1912934
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy import stats
 
 from bayesglm.posterior._convergence import Convergence, convergence
 
@@ -50,9 +49,37 @@ def of_draws(tree, prob: float, found: dict[str, Convergence] | None = None) -> 
 
 
 def convergences(tree) -> dict[str, Convergence]:
-    """Return the convergence statistics of each variable, in the shape of one of its draws."""
-    data = tree["posterior"].dataset.data_vars
-    return {name: convergence(values.values) for name, values in data.items()}
+    """Return the convergence statistics of each variable, in the shape of one of its draws.
+
+    Effective sizes are at most those of the importance weights, where draws were resampled: the order of draws does not
+    show copies.
+    """
+    data, most = tree["posterior"].dataset.data_vars, importance_ess(tree)
+    return {
+        name: _capped(convergence(values.values), values, most) for name, values in data.items()
+    }
+
+
+def importance_ess(tree) -> np.ndarray:
+    """Return the effective number of draws that were resampled by importance, () or (neurons,); infinite for others."""
+    stats = tree["sample_stats"].dataset if "sample_stats" in tree else {}
+    return np.asarray(stats["importance_ess"].values if "importance_ess" in stats else np.inf)
+
+
+def _capped(found: Convergence, values, most) -> Convergence:
+    if not np.isfinite(most).any():
+        return found
+    if most.ndim:
+        axis = values.dims.index("neuron") - 2
+        most = most.reshape([-1 if d == axis else 1 for d in range(found.mcse.ndim)])
+    draws = values.values
+    with np.errstate(invalid="ignore"):  # NaN stays
+        least = draws.std(axis=(0, 1), ddof=1) / np.sqrt(most)
+        return found._replace(
+            ess_bulk=np.minimum(found.ess_bulk, most),
+            ess_tail=np.minimum(found.ess_tail, most),
+            mcse=np.maximum(found.mcse, least),
+        )
 
 
 def parameter_names(values) -> list[str]:
@@ -65,13 +92,15 @@ def _label(name: str, labels) -> str:
     return f"{name}[{', '.join(map(str, labels))}]" if labels else name
 
 
-def asymptotic(coef, intercept, coef_error, intercept_error, names, prob: float, tests: bool):
-    """Return estimates, standard errors and intervals; with `tests` also z and p-values.
+def asymptotic(estimate, error, dof, maxlags, names, prob: float, tests: bool):
+    """Return estimates, standard errors and intervals; with `tests` also z (or t) and p-values.
+
+    Where the reference is Student's t, its degrees of freedom are a column.
 
     Parameters
     ----------
-    coef, coef_error : arrays (features, *outputs)
-    intercept, intercept_error : arrays (outputs)
+    estimate, error, dof, maxlags : tuples of arrays (features, *outputs) and (*outputs)
+        For coefficients and intercepts; infinite degrees of freedom for the normal distribution, None without lags.
     names : dict
         Labels of feature, neuron and class.
     """
@@ -80,17 +109,22 @@ def asymptotic(coef, intercept, coef_error, intercept_error, names, prob: float,
     labels = list(names.values())
     index = [_label("coef", each) for each in itertools.product(*labels)]
     index += [_label("intercept", each) for each in itertools.product(*labels[1:])]
-    estimate = np.concatenate([np.ravel(coef), np.ravel(intercept)])
-    error = np.concatenate([np.ravel(coef_error), np.ravel(intercept_error)])
-    reach = ndtri(0.5 + prob / 2) * error
+    flat = lambda pair: np.concatenate([np.ravel(part) for part in pair])  # noqa: E731
+    estimate, error, dof = flat(estimate), flat(error), flat(dof)
+    reach = stats.t.ppf(0.5 + prob / 2, dof) * error
     table = {
         "estimate": estimate,
         "std_error": error,
         "low": estimate - reach,
         "high": estimate + reach,
     }
+    student = np.isfinite(dof).any()
     if tests:
         with np.errstate(invalid="ignore", divide="ignore"):
-            z = estimate / error
-        table |= {"z": z, "p_value": 2.0 * ndtr(-np.abs(z))}
+            ratio = estimate / error
+        table |= {"t" if student else "z": ratio, "p_value": 2.0 * stats.t.sf(np.abs(ratio), dof)}
+    if student:
+        table["dof"] = dof
+    if maxlags is not None:
+        table["maxlags"] = flat(maxlags)
     return pd.DataFrame(table, index=pd.Index(index, name="parameter"))

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed, log_prior) -> xr.DataTree:
+def to_tree(
+    sampled, outputs, n_neurons: int, names, attrs, observed, weight, log_prior
+) -> xr.DataTree:  # fmt: skip
     """Return draws with named dimensions.
 
     Parameters
@@ -26,7 +28,8 @@ def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed, log_prior)
         Shape of the intercepts, (), (neurons,), (classes,) or (neurons, classes).
     names : dict
         Labels of feature, neuron and class, where there are such.
-    observed : array (samples,) or (samples, neurons)
+    observed, weight : arrays (samples,) or (samples, neurons)
+        Responses, and how often each counts: weights are kept where some are not one.
     log_prior : dict of arrays (chains, draws, neurons)
         Log-densities of the priors by parameter; empty where all are flat.
     """
@@ -57,14 +60,18 @@ def to_tree(sampled, outputs, n_neurons: int, names, attrs, observed, log_prior)
         "sample_stats": xr.Dataset(stats, _only(coords, (*draws, *neuron)), attrs),
         "observed_data": xr.Dataset({"y": (("sample", *neuron), observed)}, _only(coords, neuron)),
     }
+    if not (weight == 1.0).all():
+        weights = {"sample_weight": (("sample", *neuron), weight)}
+        groups["constant_data"] = xr.Dataset(weights, _only(coords, neuron))
     if log_prior:
         values = {
             name: ((*draws, *neuron), each.reshape(per_neuron)) for name, each in log_prior.items()
         }
         groups["log_prior"] = xr.Dataset(values, _only(coords, (*draws, *neuron)), attrs)
     if sampled.khat is not None:
-        khat = np.repeat(sampled.khat, n_neurons // len(sampled.khat))
-        groups["sample_stats"]["khat"] = (neuron, khat if neuron else khat[0])
+        for name, each in (("khat", sampled.khat), ("importance_ess", sampled.effective)):
+            value = np.repeat(each, n_neurons // len(each))
+            groups["sample_stats"][name] = (neuron, value if neuron else value[0])
     return xr.DataTree.from_dict(groups)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import NamedTuple
 
+from bayesglm._input import did_you_mean
 from bayesglm.solvers._descent import BFGS, LBFGS, NonlinearCG
 from bayesglm.solvers._metric import DENSE_LIMIT
 from bayesglm.solvers._proximal import GradientDescent, Newton, ProximalGradient, ProxNewton
@@ -56,6 +57,17 @@ SOLVERS = {
     )  # fmt: skip
 }
 BACKEND = "bayesglm"
+# Backends under which the documented system offers an algorithm.
+_BACKENDS = {
+    "GradientDescent": ("optimistix", "optax+optimistix", "jaxopt"),
+    "ProximalGradient": ("optimistix", "jaxopt"),
+    "LBFGS": ("optax+optimistix", "jaxopt"),
+    "BFGS": ("optimistix", "jaxopt"),
+    "NonlinearCG": ("optimistix", "jaxopt"),
+    "Newton": ("nemos",),
+    "SVRG": ("nemos",),
+    "ProxSVRG": ("nemos",),
+}
 
 
 class SolverSpec(NamedTuple):
@@ -77,7 +89,8 @@ def get_solver(name: str) -> SolverSpec:
     Parameters
     ----------
     name
-        ``"LBFGS"``, or with the backend, ``"LBFGS[bayesglm]"``.
+        ``"LBFGS"``, or with a backend, ``"LBFGS[bayesglm]"``. Backends that NeMoS documents for the algorithm, such as
+        ``"LBFGS[optax+optimistix]"``, are accepted and mean our own implementation.
 
     Raises
     ------
@@ -88,10 +101,17 @@ def get_solver(name: str) -> SolverSpec:
     """
     if not isinstance(name, str):
         raise TypeError(f"`solver_name` must be a string, but {name!r} was given.")
-    algorithm = name.removesuffix(f"[{BACKEND}]")
+    algorithm, bracket, rest = name.partition("[")
     if algorithm not in SOLVERS:
         raise ValueError(
             f"Unknown solver {name!r}. Available: {', '.join(SOLVERS)}, each with the one backend {BACKEND!r}."
+            f"{did_you_mean(algorithm, SOLVERS)}"
+        )
+    known = (BACKEND, *_BACKENDS.get(algorithm, ()))
+    if bracket and rest not in {f"{each}]" for each in known}:
+        raise ValueError(
+            f"Unknown backend in {name!r}. For {algorithm} there is {BACKEND!r}, and these stand for it as well: "
+            f"{', '.join(known[1:])}. Use {algorithm!r} alone."
         )
     return SolverSpec(algorithm, BACKEND, SOLVERS[algorithm])
 

@@ -15,6 +15,9 @@ from bayesglm.solvers._shift import Shift, by_class, classes_of, shift_of, split
 
 # Above this number of features a matrix per lane no longer pays, and its diagonal is used instead.
 DENSE_LIMIT = 1024
+# Up to this one it does so even if there are fewer rows: a diagonal knows little of distances where features depend on
+# one another, as they then do.
+_ALWAYS_DENSE = 64
 
 # Up to this number of columns (neurons times classes), a matrix of its own for each costs little more than one for all.
 _FEW_COLUMNS = 8
@@ -67,7 +70,17 @@ def _build(gram: Gram, l2, mask, jitter, n_classes, invariant: bool) -> Metric:
     unit = hessian / (scale[..., :, None] * scale[..., None, :])
     # The damping bounds steps along directions that the data do not determine.
     _set_diagonal(unit, 1.0 + jitter)
-    return Metric(mean * mask, total, hessian, np.linalg.inv(unit), scale, shift)
+    return Metric(mean * mask, total, hessian, _inverse(unit, jitter), scale, shift)
+
+
+def _inverse(unit, least):
+    """Invert matrices that rounding may have left indefinite, where few rows have all the curvature."""
+    try:
+        np.linalg.cholesky(unit)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(np.nan_to_num(unit))
+        return (vectors / np.maximum(values, least)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
+    return np.linalg.inv(unit)
 
 
 def _set_diagonal(matrices, values):
@@ -127,8 +140,13 @@ def metric_at(objective: Objective, theta, shared: bool, dense: bool | None = No
     Dense by default where the Hessian is small enough and can have full rank.
     """
     if dense is None:
-        dense = objective.n_features <= min(DENSE_LIMIT, objective.n_rows)
+        dense = _pays(objective)
     return build(objective, objective.gram(theta, shared, dense))
+
+
+def _pays(objective: Objective) -> bool:
+    """Return whether a matrix per lane is worth its cost."""
+    return objective.n_features <= min(DENSE_LIMIT, max(objective.n_rows, _ALWAYS_DENSE))
 
 
 def is_few(theta) -> bool:
@@ -148,7 +166,7 @@ def first_metric(objective: Objective, theta, pilot: Objective | None, dense=Non
     if pilot is None:
         return metric_at(objective, theta, not few, dense)
     if dense is None:
-        dense = pilot.n_features <= min(DENSE_LIMIT, pilot.n_rows)
+        dense = _pays(pilot)
     return build(objective, pilot.gram(theta, not few, dense))
 
 

@@ -96,8 +96,11 @@ def begin(distance) -> Progress:
 
 
 def distance_of(point: Point, decrement):
-    """Return the estimated distance of each lane to its optimum in standard errors, from g' H^-1 g."""
-    return point.unit * np.sqrt(np.maximum(decrement, 0.0))
+    """Return the estimated distance of each lane to its optimum in standard errors, from g' H^-1 g.
+
+    A metric that is indefinite promises less than nothing, and knows no distance.
+    """
+    return point.unit * np.sqrt(np.where(decrement < 0, np.inf, decrement))
 
 
 def judge(progress: Progress, distance, moved, stuck, tol, objective, patience) -> Progress:

@@ -1,0 +1,1 @@
+"""Simulation studies: scripts that print the tables of the documentation, ``python -m tests.studies.NAME``."""
