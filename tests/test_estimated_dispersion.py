@@ -171,7 +171,7 @@ def test_the_family_estimates_the_dispersion_at_given_means():
 
 def test_sampling_starts_from_the_estimate_and_samples_the_dispersion():
     model = nmo.glm.GLM(NegativeBinomial("estimate"))
-    how = {"num_samples": 200, "num_chains": 2, "progress_bar": False}
+    how = {"method": "laplace", "num_samples": 200, "num_chains": 2, "progress_bar": False}
     model.sample_posterior(X, Y[:, 0], **how)
     drawn = np.log(model.posterior_["posterior"]["scale"].values)
     # the prior is weak; the standard deviation of the log is about 0.2

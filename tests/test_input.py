@@ -280,6 +280,8 @@ def test_warnings_name_neurons():
     silent = np.column_stack([COUNTS[:, 0], np.zeros(N), COUNTS[:, 2]])
     with pytest.warns(RuntimeWarning, match="Neurons unit 3: could not be fitted"):
         nmo.glm.PopulationGLM().fit(X, named(silent))
+    with pytest.raises(ValueError, match="of neurons unit 3 is improper"):
+        nmo.glm.PopulationGLM().sample_posterior(X, named(silent), progress_bar=False)
 
 
 # -- rows left out ----------------------------------------------------------------------------------

@@ -156,7 +156,8 @@ def test_a_start_where_every_gradient_vanishes_does_no_harm(family, link, value)
 
 @pytest.mark.parametrize(("family", "link"), PAIRS)
 def test_offsets_beyond_the_range_of_the_link_raise_nothing(family, link, rng):
-    offset = 800.0 * np.where(rng.normal(size=N) > 0, 1.0, -1.0 if link != "one_over_x" else 1e-4)
+    low = -1.0 if link != "one_over_x" else 1e-4
+    offset = 800.0 * np.where(rng.normal(size=(N, NEURONS)) > 0, 1.0, low)
     message = fit(model := population(family, link), X, tables.RESPONSES[family], offset=offset)
     assert np.isfinite(fitted(model)[0]).any()
     assert trusted(model).all() or message

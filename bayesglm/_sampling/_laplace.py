@@ -13,14 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from bayesglm._penalty import Penalty, penalty_value
 from bayesglm._sampling import _psis, _target
 from bayesglm._sampling._target import Family, Lane, Shared
+from bayesglm.solvers._subproblem import minimise
 
 # Directions in which the curvature is taken at once.
 DIRECTIONS = 8
 _MAX_STEPS = 60
 # Squared Newton step, in posterior standard deviations, at which the mode is found.
 _CLOSE = 1e-8
+# The same where the mode is what an estimator reports, and not a place to start from.
+CLOSER = 1e-12
 # Proposals for each draw: with so many, hardly any is drawn twice where the approximation is good.
 _PROPOSALS = 4
 # Smallest eigenvalue of the curvature relative to the largest, after scaling to a unit diagonal.
@@ -65,8 +69,17 @@ def prior_precision(family: Family, lanes: Lane):
     return jax.vmap(one, (_target.axes(lanes),))(lanes)
 
 
-def find_modes(family: Family, shared: Shared, lanes: Lane, u):
+def find_modes(
+    family: Family, shared: Shared, lanes: Lane, u, kinks: Penalty | None = None, close=_CLOSE
+):  # fmt: skip
     """Climb from `u` (lanes, size) to the modes by damped Newton steps.
+
+    Parameters
+    ----------
+    kinks : Penalty, optional
+        Terms in u, (lanes, 1, size), that the priors of the lanes leave out; `group_strength` (lanes, groups).
+    close : float
+        Squared distance to the mode, in posterior standard deviations, at which it is found.
 
     Returns
     -------
@@ -80,6 +93,8 @@ def find_modes(family: Family, shared: Shared, lanes: Lane, u):
     for _ in range(_MAX_STEPS):
         trial = u + length[:, None] * step
         found, gradient, hessian = map(np.asarray, _curvature(family, shared, lanes, trial))
+        if kinks is not None:
+            found = found + penalty_value(kinks, trial[:, None])
         rounding = 1e-9 * np.maximum(1.0, np.abs(np.where(np.isfinite(value), value, 0.0)))
         better = open_ & np.isfinite(gradient).all(axis=1) & (found <= value + rounding)
         if not np.isfinite(value[open_]).any():
@@ -87,19 +102,37 @@ def find_modes(family: Family, shared: Shared, lanes: Lane, u):
         u[better], value[better] = trial[better], found[better]
         if better.any():
             w, smallest = invert(hessian[better])
-            along = np.einsum("lji,lj->li", w, gradient[better])
             whiten[better], least[better] = w, smallest
-            step[better] = -np.einsum("lij,lj->li", w, along)
-            size = np.sum(np.square(along), axis=1)
+            if kinks is None:
+                step[better], size = _newton(w, gradient[better])
+            else:
+                some = jax.tree.map(lambda a, better=better: a[better], kinks)
+                step[better], size = _proximal(hessian[better], gradient[better], u[better], some)
             # far from the mode a full step can overshoot; no step leaves the trust region
             length[better] = np.minimum(1.0, 30.0 / np.sqrt(np.maximum(size, 1e-300)))
-            open_[np.flatnonzero(better)[size < _CLOSE]] = False
+            open_[np.flatnonzero(better)[size < close]] = False
         worse = open_ & ~better
         length[worse] *= 0.25
         open_ &= length > 1e-10
         if not open_.any():
             break
     return u, whiten, least
+
+
+def _newton(whiten, gradient):
+    """Return steps and their squared lengths in posterior standard deviations."""
+    along = np.einsum("lji,lj->li", whiten, gradient)
+    return -np.einsum("lij,lj->li", whiten, along), np.sum(np.square(along), axis=1)
+
+
+def _proximal(hessian, gradient, u, kinks: Penalty):
+    """Return the steps to the minimum of the quadratic model plus kinks, and what they promise."""
+    values, vectors = np.linalg.eigh(hessian)
+    convex = np.einsum("lij,lj,lkj->lik", vectors, np.abs(values), vectors)
+    hessian = np.where((values[:, 0] > 0)[:, None, None], hessian, convex)
+    new = minimise(hessian, gradient, u, kinks, np.full(len(u), 0.1 * np.sqrt(CLOSER)))
+    gain = penalty_value(kinks, u[:, None]) - penalty_value(kinks, new[:, None])
+    return new - u, gain - np.sum(gradient * (new - u), axis=1)
 
 
 @partial(jax.jit, static_argnames=("family", "count"))

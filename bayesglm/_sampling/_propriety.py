@@ -48,7 +48,7 @@ class View(NamedTuple):
     intercept: np.ndarray  # (neurons, classes), not finite where a neuron is silent
     flat_intercept: bool
     labels: list[str]
-    population: bool
+    neurons: list | None  # labels, of a population
 
 
 def check(view: View) -> None:
@@ -66,8 +66,10 @@ def check(view: View) -> None:
 
 
 def _named(view: View, neurons) -> str:
-    shown = ", ".join(str(int(k)) for k in neurons[:10]) + (", ..." if len(neurons) > 10 else "")
-    return f" of neurons {shown}" if view.population else ""
+    if view.neurons is None:
+        return ""
+    shown = ", ".join(str(view.neurons[k]) for k in neurons[:10])
+    return f" of neurons {shown}{', ...' if len(neurons) > 10 else ''}"
 
 
 def _check_link(view: View) -> None:
@@ -115,11 +117,16 @@ def _check_rank(view: View) -> None:
                 if (view.flat[:, j] == view.flat[:, k]).all()
             ]
             names = ", ".join(view.labels[j] for j in dependent[:10])
-            so = "improper" if exact else "too close to improper for the precision of the numbers"
+            so, how = "improper", "linearly"
+            if not exact:
+                so, how = (
+                    "too close to improper for the precision of the numbers",
+                    "nearly linearly",
+                )
             raise ImproperPosteriorError(
                 f"The posterior{_named(view, np.array(same))} is {so}: features {names} are "
-                f"{'' if exact else 'nearly '}linearly dependent on others or on the intercept, and their prior is "
-                f"flat. Leave them out. {_REMEDY}"
+                f"{how} dependent on others or on the intercept, and their prior is flat. Leave them out. "
+                + _REMEDY
             )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import digamma, ndtri, polygamma
 from scipy.stats import rankdata
 
+from bayesglm._penalty import Penalty
 from bayesglm._progress import Share
 from bayesglm._sampling import _laplace, _nuts, _target
 from bayesglm._sampling._target import Family, Lane, Mixing, Shared
@@ -186,6 +187,48 @@ def choose_mixture(family: Family, lanes: Lane) -> np.ndarray:
     precision = np.maximum(1.0 / variance - 1.0 / np.square(prior_sd), 1e-300)
     rho = np.where(kinks[0] >= 0, rate / np.sqrt(precision), 0.0)
     return rho.max(axis=(1, 2)) > MIXTURE_FROM
+
+
+def true_modes(family: Family, shared: Shared, lanes: Lane, sampled: Sampled, options: Options):
+    """Return the modes of the joint density given the dispersion, kinks as they are, where `fit` does not know a prior.
+
+    The dispersion is fixed at its posterior median.
+
+    Returns
+    -------
+    : tuple
+        Coefficients (lanes, columns, features), intercepts (lanes, columns) and dispersions (lanes, responses or none).
+    """
+    u = _target.from_columns(family, *sampled.mode)
+    scale = sampled.log_scale[0, 0]
+    if family.sampled:
+        lanes = lanes._replace(log_scale=np.median(sampled.log_scale, axis=(0, 1)))
+        scale = np.exp(lanes.log_scale)
+    family = family._replace(sampled=False)
+    kinks, penalty = _whole_kinks(family, lanes, u), lanes.penalty
+    smooth = lanes._replace(penalty=Penalty(l2=penalty.l2), group_response=None)
+    for batch in batches(len(u), batch_width(family, shared, smooth, options)):
+        part = jax.device_put(take(smooth, batch))
+        some = jax.tree.map(lambda a, batch=batch: a[batch], kinks)
+        u[batch], *_ = _laplace.find_modes(family, shared, part, u[batch], some, _laplace.CLOSER)
+    coordinates, intercept, _ = _target.split(family, u, lanes.mask.shape[-1])
+    coef, intercept = _target.to_columns(family, coordinates, intercept)
+    return np.where(lanes.mask, coef, 0.0), intercept, scale
+
+
+def _whole_kinks(family: Family, lanes: Lane, u) -> Penalty | None:
+    """Return priors with a kink as terms in u, (lanes, 1, size)."""
+    kinks = _kinks(family, lanes)
+    if kinks is None:
+        return None
+    member, strength, _, response = kinks
+    rates = np.take_along_axis(_rates(family, lanes), response, axis=1) * strength
+    member = member.reshape(len(member), -1)
+    n_rest = u.shape[1] - member.shape[1]
+    if lanes.penalty.group is not None:
+        group = np.pad(member, ((0, 0), (0, n_rest)), constant_values=-1)[:, None]
+        return Penalty(group_strength=rates, group=group)
+    return Penalty(l1=np.pad(np.where(member >= 0, rates, 0.0), ((0, 0), (0, n_rest)))[:, None])
 
 
 def as_mixture(family: Family, lanes: Lane) -> tuple[Family, Lane]:

@@ -20,7 +20,7 @@ _FREQUENCIES = 64
 # Degrees of the polynomials that stand for slow changes in time.
 _TREND = (1, 2, 3, 4)
 # Residuals of all neurons of which the order is looked at.
-_MOST_CELLS = 20_000_000
+_MOST_CELLS = 2_000_000
 
 
 #: What residuals do that alternate, or keep a distance.

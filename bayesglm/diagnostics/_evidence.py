@@ -10,7 +10,11 @@ import numpy as np
 from bayesglm._residuals import Intervals
 from bayesglm.diagnostics._order import Order
 from bayesglm.diagnostics._remedies import Facts
-from bayesglm.observation_models import CategoricalObservations
+from bayesglm.observation_models import (
+    CategoricalObservations,
+    GammaObservations,
+    GaussianObservations,
+)
 from bayesglm.posterior import Convergence, Pointwise, families
 
 
@@ -158,5 +162,10 @@ class Evidence:
 
     @property
     def separable(self) -> bool:
-        """Whether responses are counts or labels, which some features may predict without error."""
+        """Whether some features may predict responses without error, so that nothing bounds their coefficients."""
+        return not self.facts.is_a(GaussianObservations, GammaObservations)
+
+    @property
+    def dimensionless(self) -> bool:
+        """Whether the predictor has no units: that of counts and labels."""
         return families.is_discrete(self.facts.model) or self.facts.is_a(CategoricalObservations)

@@ -17,6 +17,9 @@ from bayesglm.observation_models import (
 )
 from bayesglm.posterior import families
 
+# Residual degrees of freedom, per row, from which the distribution of residuals is judged.
+_LEAST_DOF = 0.8
+
 
 def checks(evidence: Evidence) -> Iterator[Check]:
     """Yield the checks for which there is evidence."""
@@ -52,7 +55,8 @@ def checks(evidence: Evidence) -> Iterator[Check]:
 def _separation(evidence: Evidence) -> Iterator[Check]:
     curvature, separated, finite = evidence.curvature, evidence.separated, evidence.finite
     if curvature is not None:
-        error = np.where(curvature.flat, curvature.predictor_error, 0.0)
+        judged = curvature.flat & evidence.dimensionless
+        error = np.where(judged, curvature.predictor_error, 0.0)
         if separated is not None:
             error = np.where(separated, np.inf, error)
         yield grade("separation", np.where(finite, error, np.nan), evidence.labels)
@@ -123,7 +127,11 @@ def _of_distribution(evidence: Evidence, found: Responses) -> Iterator[Check]:
         return
     each = [transforms(found, k) for k in range(evidence.n_neurons)]
     if evidence.tree is None and not isinstance(found.model, BernoulliObservations):
-        yield graded("residuals", evidence, [_residuals.from_uniform(a) for a in each])
+        # where many parameters were estimated, residuals are smaller than the errors that they stand for
+        few = found.dof >= _LEAST_DOF * found.weight.sum(axis=0)
+        unknown = _residuals.Deviation(np.nan, np.nan)
+        values = [_residuals.from_uniform(a) if few[k] else unknown for k, a in enumerate(each)]
+        yield graded("residuals", evidence, values)
     yield graded("outliers", evidence, [_residuals.outlier(a) for a in each])
 
 

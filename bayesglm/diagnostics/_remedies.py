@@ -156,7 +156,8 @@ def _outliers(facts: Facts, check) -> str:
         if facts.is_a(BernoulliObservations, *_COUNTS)
         else "wrong units, artefacts"
     )
-    return f"Look at the responses that are farthest out ({what}), and leave out (weight 0) what is in error."
+    other = " If they are right, use NegativeBinomial." if facts.is_a(PoissonObservations) else ""
+    return f"Look at the responses that are farthest out ({what}), and leave out (weight 0) what is in error.{other}"
 
 
 def _repeated(facts: Facts, check) -> str:

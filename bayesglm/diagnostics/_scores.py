@@ -29,7 +29,7 @@ _LEAST_LEFT = 1e-6
 _LEAST_EIGENVALUE = 1e-12
 # Features whose products are looked at, and multiplications that all score tests of a report may take.
 _PAIRED, _WORK = 10, 2e10
-_LEAST_ROWS, _PICTURED = 2000, 20_000
+_LEAST_ROWS, _MOST_ROWS, _PICTURED = 2000, 100_000, 20_000
 _DEGREES = (2, 3, 4)
 
 
@@ -224,16 +224,17 @@ def designs(found: Responses) -> Iterator[tuple[Design, list[int]]]:
     """Yield designs, and the neurons that each is for."""
     n_features, n_neurons = found.matrix.shape[1], found.y.shape[1] * columns(found)
     tests = 2 * len(_DEGREES) * n_features + 2 * _PAIRED**2
-    most = max(_LEAST_ROWS, int(_WORK / (n_neurons * (n_features + 10) * tests)))
-    weights, which = np.unique(found.weight, axis=1, return_inverse=True)
-    for j in range(weights.shape[1]):
-        rows = np.flatnonzero(weights[:, j] > 0)
+    most = int(_WORK / (n_neurons * (n_features + 10) * tests))
+    most = int(np.clip(most, _LEAST_ROWS, _MOST_ROWS))
+    alike: dict[bytes, list[int]] = {}
+    for k, weight in enumerate(found.weight.T):
+        alike.setdefault(weight.tobytes(), []).append(k)
+    for neurons in alike.values():
+        weight = found.weight[:, neurons[0]]
+        rows = np.flatnonzero(weight > 0)
         if len(rows) > most:
             rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-        yield (
-            _design(found.matrix, rows, weights[rows, j]),
-            list(np.flatnonzero(which.ravel() == j)),
-        )
+        yield _design(found.matrix, rows, weight[rows]), neurons
 
 
 def _design(matrix, rows, weight) -> Design:

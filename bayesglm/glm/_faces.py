@@ -39,7 +39,8 @@ class GLM(Estimator):
         Coefficients in the structure of X.
     intercept_ : array (1,)
     scale_ : array (1,)
-        Dispersion of the response.
+        Dispersion of the response, estimated from the residuals; after :meth:`sample_posterior` with priors that `fit`
+        does not know, its posterior median.
     dof_resid_ : array
         Residual degrees of freedom.
     solver_state_

@@ -87,7 +87,9 @@ class Reporting(Predictive):
             )
         order = None
         if X is not None:
-            order = diagnostics.order_of(time, trials, len(y), (y, X, *jax.tree.leaves(X)))
+            order = diagnostics.order_of(
+                time, trials, (*np.shape(y), 0)[0], (y, X, *jax.tree.leaves(X))
+            )
         elif time is not None or trials is not None:
             raise ValueError("`time` and `trials` are about rows: pass X and y.")
         return diagnostics.DiagnosticsReport(
@@ -319,9 +321,11 @@ def _copies(rows):
     count = np.ceil(weight.max(axis=1)).astype(int)
     most = max(1, _REPLICATED_CELLS // (_LEAST_DRAWS * rows.y.shape[1]))
     total, ends = int(count.sum()), np.cumsum(count)
-    some = np.arange(total)
-    if total > most:
-        some = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+    some = (
+        np.arange(total)
+        if total <= most
+        else np.unique(np.random.default_rng(0).integers(total, size=most))
+    )
     row = np.searchsorted(ends, some, side="right")
     before = some - (ends - count)[row]
     return row, np.clip(weight[row] - before[:, None], 0.0, 1.0), rows.y[row]

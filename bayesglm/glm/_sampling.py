@@ -56,6 +56,10 @@ class Sampling(Fitting):
     ):  # fmt: skip
         r"""Fit, and draw from the posterior of which the fit is the mode.
 
+        The mode is that of coefficients and intercepts given the dispersion `scale_`. Under priors that `fit` does not
+        know (an `intercept_prior`, or ``prior="auto"``) it is found anew, and `scale_` is then the posterior median of
+        the dispersion, instead of the estimate from the residuals.
+
         Neurons are sampled side by side, in float64, each in coordinates in which the normal approximation at its mode
         is standard. Afterwards :attr:`posterior_`, :meth:`summary`, :meth:`predict_interval`, :meth:`loo` and the like
         are available until the next `fit`.
@@ -102,7 +106,8 @@ class Sampling(Fitting):
         Warns
         -----
         RuntimeWarning
-            Naming the neurons whose draws are not to be trusted.
+            Naming the neurons whose draws are not to be trusted; and whatever `fit` warns of, which is also kept in the
+            attribute `fit_warnings` of the posterior.
 
         References
         ----------
@@ -127,13 +132,13 @@ class Sampling(Fitting):
             except BaseException:
                 self._encoder = previous
                 raise
-        fitted, tree, message = found
+        fitted, tree, messages = found
         tree["posterior"].attrs["sampling_time"] = time.perf_counter() - begin
         _attach.seal(tree)
         self._keep(fitted)
         self._posterior = tree
-        if message:
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        for category, message in messages:
+            warnings.warn(message, category, stacklevel=2)
         return self
 
     def _sample(
@@ -150,18 +155,19 @@ class Sampling(Fitting):
             raise ValueError(
                 "`scale='plugin'` goes with the priors of the fit; use `scale='sample'`."
             )
-        view = problem_view(problem, own)
+        names = Names(rows.design.names, neuron_names(y) if self._population else None)
+        labels = names.of_neurons(problem.n_neurons if self._population else None)
+        view = problem_view(problem, own, labels)
         if weak is None:
             _propriety.check(view)
             options = options._replace(check=partial(_check_information, view, problem))
-        if own:
-            fitted = _unfitted(problem, rows)
-        else:
-            with (
-                warnings.catch_warnings()
-            ):  # what is wrong with a fit is told of the posterior below
-                warnings.simplefilter("ignore", RuntimeWarning)
+        with warnings.catch_warnings(record=True) as caught:  # told when the draws are kept
+            warnings.simplefilter("always")
+            if own:
+                fitted = _unfitted(problem, rows)
+            else:
                 fitted = self._fit(X, y, None, sample_weight, offset, bar=False)
+        messages = [(each.category, str(each.message)) for each in caught]
         priors = _lanes.priors_of(
             problem, scale, fitted["_scale"], scale_prior, intercept_prior, weak
         )
@@ -174,13 +180,18 @@ class Sampling(Fitting):
             options.method, _step_size(sampled), sampled.retried.sum(),
         )  # fmt: skip
         if own:
-            fitted |= _from_draws(problem, sampled, rows)
+            options.progress.phase("mode")
+            found = _sampler.true_modes(family, shared, lanes, sampled, options)
+            fitted |= _at_mode(problem, found, rows)
         log_prior = _log_prior.at_draws(
             self._model(problem, priors, scale_prior), family, shared, lanes, sampled[:3]
         )
-        fitted["_names"] = Names(rows.design.names, neuron_names(y) if self._population else None)
-        tree = self._tree(problem, sampled, options, seed, priors, log_prior, fitted["_names"])
-        return fitted, tree, _message(sampled, options, problem, self._population)
+        fitted["_names"] = names
+        tree = self._tree(problem, sampled, options, seed, priors, log_prior, names)
+        told = "\n".join(text for kind, text in messages if issubclass(kind, RuntimeWarning))
+        tree["posterior"].attrs["fit_warnings"] = told
+        message = _message(sampled, options, problem, labels)
+        return fitted, tree, messages + [(RuntimeWarning, message)] * bool(message)
 
     def _model(self, problem, priors, scale_prior):
         """Return the model that was sampled."""
@@ -268,7 +279,7 @@ def _check_structure(estimator, design) -> None:
         )
 
 
-def problem_view(problem, proper_intercept: bool) -> _propriety.View:
+def problem_view(problem, proper_intercept: bool, labels) -> _propriety.View:
     """Return what decides whether the posterior is proper."""
     design = problem.rows.design
     penalty = problem.penalty
@@ -287,9 +298,7 @@ def problem_view(problem, proper_intercept: bool) -> _propriety.View:
         problem.observation_model, problem.inverse_link, design.matrix,
         np.broadcast_to(problem.rows.weight, problem.rows.y.shape),
         (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
-        feature_labels(design.structure, design.widths, design.names), bool(problem.outputs) and (
-            len(problem.outputs) > (problem.n_classes is not None)
-        ),
+        feature_labels(design.structure, design.widths, design.names), labels,
     )  # fmt: skip
 
 
@@ -326,16 +335,14 @@ def _unfitted(problem, rows) -> dict[str, Any]:
             "_intercept": np.atleast_1d(intercept), "_scale": scale, "_dof_resid": None}  # fmt: skip
 
 
-def _from_draws(problem, sampled, rows) -> dict[str, Any]:
+def _at_mode(problem, found, rows) -> dict[str, Any]:
     """Return the mode that was found under priors that `fit` does not know."""
-    coef, intercept = problem.params(
-        np.concatenate([sampled.mode[0], sampled.mode[1][..., None]], axis=-1)
-    )
-    found = {"_coef": (rows.design.structure, rows.design.widths, coef),
-             "_intercept": np.atleast_1d(intercept)}  # fmt: skip
-    if sampled.log_scale.size:
-        found["_scale"] = np.exp(sampled.log_scale).mean(axis=(0, 1)).reshape(-1)
-    return found
+    coef, intercept = problem.params(np.concatenate([found[0], found[1][..., None]], axis=-1))
+    fitted = {"_coef": (rows.design.structure, rows.design.widths, coef),
+              "_intercept": np.atleast_1d(intercept)}  # fmt: skip
+    if found[2].size:
+        fitted["_scale"] = found[2].reshape(-1)
+    return fitted
 
 
 def _step_size(sampled) -> float:
@@ -343,8 +350,8 @@ def _step_size(sampled) -> float:
     return float(np.median(sampled.stats.get("step_size", np.nan)))
 
 
-def _message(sampled, options, problem, population: bool) -> str:
-    """Return what to warn of, or an empty string."""
+def _message(sampled, options, problem, labels) -> str:
+    """Return what to warn of, or an empty string; labels of neurons are None for a single model."""
     cases = []
     if sampled.khat is not None:
         bad = sampled.khat > _psis.good_k(options.num_samples * options.num_chains)
@@ -361,7 +368,9 @@ def _message(sampled, options, problem, population: bool) -> str:
         cases.append((~diverging & ~sampled.settled, "chains have not mixed (split R-hat above 1.05). "
                       "Raise `num_warmup` and `num_samples`."))  # fmt: skip
     per_lane = problem.n_neurons // problem.n_lanes
-    name = lambda bad: (  # noqa: E731
-        f"Neurons {listed(np.flatnonzero(np.repeat(bad, per_lane)))}" if population else "The model"
-    )
+
+    def name(bad):
+        which = np.flatnonzero(np.repeat(bad, per_lane))
+        return "The model" if labels is None else f"Neurons {listed(which, labels)}"
+
     return " ".join(f"{name(bad)}: {text}" for bad, text in cases if bad.any())

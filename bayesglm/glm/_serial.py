@@ -85,18 +85,19 @@ def _prewhitened(series, used, place, longest: int):
     freedom are twice the inverse of the relative variance of the result: that of the kernel, and by the delta method
     that of :math:`(1 - \rho)^{-2}`.
     """
-    pairs = _products(used.astype(float), place, min(1, longest - 1))
-    n_pairs = round(pairs[-1]) if longest > 1 else 0
-    rho = _autocorrelation(series, used, place, longest)
-    if n_pairs < 3:
-        return np.sum(np.square(series)), float(used.sum()), 0
-    rho = np.clip(rho + (1.0 + 3.0 * rho) / n_pairs, -_MOST, _MOST)
-    follows = used.copy()
+    follows = used.copy()  # rows with a neighbour before them
     follows[1:] &= used[:-1]
     follows[place[0]] = False
-    left = np.where(follows, series - rho * np.concatenate([[0.0], series[:-1]]), 0.0)
     n = follows.sum()
-    again = np.clip(_autocorrelation(left, follows, place, longest), -_MOST, _MOST)
+    if n < 3:
+        return np.sum(np.square(series)), float(used.sum()), 0
+    rho = _autocorrelation(series, follows)
+    rho = np.clip(rho + (1.0 + 3.0 * rho) / n, -_MOST, _MOST)
+    left = np.where(follows, series - rho * np.concatenate([[0.0], series[:-1]]), 0.0)
+    twice = follows.copy()
+    twice[1:] &= follows[:-1]
+    twice[place[0]] = False
+    again = np.clip(_autocorrelation(left, twice), -_MOST, _MOST)
     alpha = 4.0 * again**2 / (1.0 - again**2) ** 2
     lags = int(np.clip(np.ceil(1.1447 * (alpha * n) ** (1.0 / 3.0)) - 1, 0, longest - 1))
     innovations = _bartlett(lags) * _products(left, place, lags) / n
@@ -105,15 +106,13 @@ def _prewhitened(series, used, place, longest: int):
     apart = np.abs(np.arange(reach + 1)[:, None] - np.arange(-lags, lags + 1))
     both = np.concatenate([innovations[:0:-1], innovations])
     implied = (rho**apart) @ both / (1.0 - rho**2)
-    noise = 2.0 * (lags + 1.0) / (1.5 * n) + 4.0 * (1.0 + rho) / ((1.0 - rho) * n_pairs)
+    noise = 2.0 * (lags + 1.0) / (1.5 * n) + 4.0 * (1.0 + rho) / ((1.0 - rho) * n)
     return max(_both_sides(counts * implied), 0.0), 2.0 / noise, lags
 
 
-def _autocorrelation(series, used, place, longest: int) -> float:
-    if longest < 2:
-        return 0.0
-    near = _products(series, place, 1)
-    count = np.round(_products(used.astype(float), place, 1))
-    if count[1] == 0 or near[0] == 0:
-        return 0.0
-    return float(near[1] / count[1] / (near[0] / count[0]))
+def _autocorrelation(series, follows) -> float:
+    """Return the correlation of values in rows that follow a used row of the trial with the values before them."""
+    at = np.flatnonzero(follows)
+    now, before = series[at], series[at - 1]
+    power = 0.5 * (now @ now + before @ before)
+    return float(now @ before / power) if power > 0 else 0.0

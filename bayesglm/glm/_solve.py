@@ -210,6 +210,8 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
         state = solvers.run(solver, objective, theta if again is None else again, pilot, watch)
         if theta is null or again is not None or solver.stochastic or solver.stepsize is not None:
             return state
+        if given is None and state.progress.converged.all():  # from a sample, which is no worse
+            return state
         return _second_chance(solver, objective, null, state, watch)
 
     if problem.estimates_scale:

@@ -177,6 +177,28 @@ def _inner(metric: Metric, scale, kinks, mask, start, g, accuracy):
     return _solved(model, accuracy, reshift if n_classes > 1 else None).reshape(shape)
 
 
+def minimise(hessian, g, start, kinks: Penalty, accuracy):
+    """Return the minimum of a convex quadratic plus kinks, (lanes, size).
+
+    Parameters
+    ----------
+    hessian, g : arrays (lanes, size, size) and (lanes, size)
+        Curvature, and slope at `start`.
+    kinks
+        Terms (lanes, 1, size); `group_strength` (lanes, groups).
+    accuracy : (lanes,)
+        Distance to the minimum in the metric of the curvature.
+    """
+    hessian, g, start = hessian[:, None], g[:, None], start[:, None]
+    diagonal = _group_constant(kinks, np.diagonal(hessian, axis1=-2, axis2=-1).copy())
+    root = np.sqrt(diagonal)
+    sums = np.abs(hessian / root[..., None, :]).sum(-1) / root
+    weight = sums.max(axis=(1, 2), keepdims=True) * diagonal
+    used, one = np.ones(start.shape, bool), np.ones(len(start))
+    model = _Model(hessian, diagonal, one, g, start, kinks, used, weight)
+    return _solved(model, accuracy, None)[:, 0]
+
+
 def _solved(model: _Model, accuracy, reshift):
     """Minimise a model by accelerated steps and exact finishes; lanes that are done leave.
 

@@ -94,8 +94,11 @@ def clustered(n_groups: int, size: int, share: float = 0.3):
     return draw
 
 
-def autoregressive(n: int, rho: float, trial: int | None = None):
-    """Return a draw in which each feature and the noise follow an AR(1) process, anew in each trial."""
+def autoregressive(n: int, rho: float, trial: int | None = None, missing: float = 0.0):
+    """Return a draw in which each feature and the noise follow an AR(1) process, anew in each trial.
+
+    A share of the responses is missing, the same rows for all neurons.
+    """
     trial = n if trial is None else trial
 
     def process(rng, columns):
@@ -105,11 +108,9 @@ def autoregressive(n: int, rho: float, trial: int | None = None):
 
     def draw(rng, neurons):
         X = process(rng, 3)
-        return (
-            X,
-            predictor(X) + process(rng, neurons),
-            dict.fromkeys(("HAC", "HAC, 6 lags"), {"trials": np.arange(n) // trial}),
-        )
+        y = predictor(X) + process(rng, neurons)
+        y[rng.uniform(size=n) < missing] = np.nan
+        return X, y, dict.fromkeys(("HAC", "HAC, 6 lags"), {"trials": np.arange(n) // trial})
 
     return draw
 
@@ -134,6 +135,7 @@ CASES = (
     Case("40 groups of 20, correlation 0.3", "Gaussian", clustered(40, 20), GROUPED),
     Case("AR(1) 0.5, n 1000", "Gaussian", autoregressive(1000, 0.5), TIME),
     Case("AR(1) 0.9, n 1000", "Gaussian", autoregressive(1000, 0.9), TIME),
+    Case("AR(1) 0.9, n 1000, half missing", "Gaussian", autoregressive(1000, 0.9, missing=0.5), TIME),
     Case("AR(1) 0.9, 50 trials of 20", "Gaussian", autoregressive(1000, 0.9, 20), TIME),
 )  # fmt: skip
 
