@@ -43,9 +43,11 @@ def drawn(estimator):
     }
     no = np.zeros(n_neurons, bool)
     draws = Sampled(
-        _rng.normal(size=(*lead, columns, n_features)), _rng.normal(size=(*lead, columns)),
-        _rng.normal(size=(*lead, int(not estimator._classifier))), stats, _rng.random(n_neurons),
-        no, no, ~no, None, 0.5,
+        coef=_rng.normal(size=(*lead, columns, n_features)),
+        intercept=_rng.normal(size=(*lead, columns)),
+        log_scale=_rng.normal(size=(*lead, int(not estimator._classifier))),
+        stats=stats, khat=_rng.random(n_neurons), effective=np.full(n_neurons, 8.0),
+        mixture=no, retried=no, settled=~no, mode=None,
     )  # fmt: skip
     names = {"feature": feature_labels(structure, widths)}
     if estimator._population:
@@ -56,10 +58,9 @@ def drawn(estimator):
         "n_train": np.full(n_neurons, 7.0), "num_warmup": -1, "random_key": np.array([0, 3]),
         "step_size": np.nan, "resampled_neurons": np.array([], int), "prior": "penalty",
     }  # fmt: skip
-    y = _rng.poisson(1.0, size=(ROWS, n_neurons)).astype(float)
+    given = _rng.poisson(1.0, size=(ROWS, n_neurons)), _rng.integers(1, 3, size=(ROWS, n_neurons))
+    given = [(a if estimator._population else a[:, 0]).astype(float) for a in given]
     log_prior = {"coef": _rng.normal(size=lead)}
-    tree = posterior.to_tree(
-        draws, outputs, n_neurons, names, attrs, y if estimator._population else y[:, 0], log_prior
-    )
+    tree = posterior.to_tree(draws, outputs, n_neurons, names, attrs, *given, log_prior)
     _attach.seal(tree)
     return tree
