@@ -48,11 +48,11 @@ def forked(work):
 """
 AFTER = """
 model = fitted("GLM", "abc")
+model.scale_ = 1.0
 draws = drawn(model)
 model.posterior_ = draws
 leaves = dict(zip("abc", np.split(X, 3, axis=1)))
 key = jax.random.key(0)  # the only thing computed before
-model.scale_ = 1.0
 file = sys.argv[1]
 works = {
     "fit": lambda: nmo.glm.GLM().fit(X, y),
