@@ -261,7 +261,7 @@ def test_weights_count_rows_and_an_offset_is_a_feature_with_a_fixed_coefficient(
 @pytest.mark.parametrize("kind", tables.REGULARIZERS)
 def test_rows_with_missing_values_do_not_count_for_their_neuron(kind, rng):
     X, y = design(rng), response("Gaussian", rng, (N_ROWS, N_NEURONS))
-    X[4, 1], y[7, 0], y[8, 1], y[9, 1] = np.nan, np.nan, np.inf, np.nan
+    X[4, 1], y[7, 0], y[8, 1], y[9, 1] = np.inf, np.nan, np.nan, np.nan
     strength, phi = tables.REGULARIZERS[kind], SCALES["Gaussian"]
     weight = rng.uniform(0.5, 2.0, size=y.shape)
     model = nmo.glm.PopulationGLM("Gaussian", regularizer=kind, regularizer_strength=strength)

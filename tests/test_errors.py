@@ -81,7 +81,7 @@ BAD_FITS = {
     # contents
     "X of strings": bad("GLM", TypeError, "numeric", X=X.astype(str)),
     "X of objects": bad("GLM", TypeError, "numeric", X=changed(X, (0, 0), "a")),
-    "X complex": bad("GLM", TypeError, "numeric", X=X + 1j),
+    "X complex": bad("GLM", ValueError, "[Cc]omplex", X=X + 1j),
     "y of strings": bad("GLM", TypeError, "numeric", y=ONE.astype(str)),
     "X all NaN": bad("GLM", ValueError, "all sample points", X=np.full_like(X, np.nan)),
     "X infinite in each row": bad(

@@ -203,6 +203,7 @@ def test_units_are_those_of_densities_in_leave_one_out():
         coef=coef, intercept=data["intercept"] * unit, scale=data["scale"] * unit**2
     )
     other = nmo.glm.PopulationGLM("Gaussian", None, "Ridge", 0.1).fit(X * units, y * unit)
+    del tree["posterior"].attrs["checksum"]
     other.posterior_ = tree
     more = other.loo(X * units, y * unit)
     np.testing.assert_allclose(more.elpd, score.elpd - y.size * np.log(unit), rtol=1e-9)

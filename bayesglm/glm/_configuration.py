@@ -278,7 +278,11 @@ class Configuration(BaseEstimator):
                 changed = copy.copy(getattr(self, component))
                 if not hasattr(changed, "set_params"):
                     raise ValueError(f"Invalid parameter {name!r}: {changed!r} has no parameters.")
-                setattr(self, f"_{component}", changed.set_params(**{inner: params[name]}))
+                try:
+                    changed.set_params(**{inner: params[name]})
+                except ValueError as error:
+                    raise ValueError(f"Invalid parameter {name!r}: {error}") from error
+                setattr(self, f"_{component}", changed)
             else:
                 setattr(self, name, params[name])
 

@@ -111,7 +111,7 @@ def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarra
 def check_weights(problem: Problem) -> None:
     """Raise a ValueError if an observation model of the user's own cannot estimate a dispersion with these weights."""
     weight, model = problem.rows.weight, problem.observation_model
-    ours = observation_models.static(model) is not model
+    ours = isinstance(observation_models.static(model), type)
     ones = observation_models.Observations.estimate_scale
     if ours or getattr(type(model), "estimate_scale", None) is ones or _whole(weight):
         return
