@@ -26,7 +26,7 @@ _CLOSE = 1e-8
 # The same where the mode is what an estimator reports, and not a place to start from.
 CLOSER = 1e-12
 # Proposals for each draw: with so many, hardly any is drawn twice where the approximation is good.
-_PROPOSALS = 4
+_PROPOSALS = 3
 # Smallest eigenvalue of the curvature relative to the largest, after scaling to a unit diagonal.
 _FLOOR = 1e-15
 
@@ -161,9 +161,10 @@ def _propose(family: Family, shared: Shared, lanes: Lane, keys, count: int):
 def draw(family, shared, lanes, keys, count: int):
     """Draw from around the mode, resampled by importance.
 
-    Proposals are resampled with replacement, with Pareto-smoothed weights. The number of copies of a proposal is its
-    expected number rounded up or down (systematic resampling in random order), which has the mean of independent
-    resampling and less noise.
+    Proposals around the mode give weighted moments, around which the proposals proper are made: a skewed posterior has
+    its mean beside the mode, and is wider than the curvature there says. These are resampled with replacement, with
+    Pareto-smoothed weights. The number of copies of a proposal is its expected number rounded up or down (systematic
+    resampling in random order), which has the mean of independent resampling and less noise.
 
     Returns
     -------
@@ -175,17 +176,46 @@ def draw(family, shared, lanes, keys, count: int):
     ----------
     Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling. arXiv:1507.02646
     Douc, Cappe, Moulines (2005), Comparison of resampling schemes for particle filtering. arXiv:cs/0507025
+    Cappe, Guillin, Marin, Robert (2004), Population Monte Carlo. doi:10.1198/106186004X12803
     """
-    found = _propose(family, shared, lanes, keys, _PROPOSALS * count)
-    z, energies, ratios = map(np.asarray, found)
-    ratios = np.where(np.isnan(ratios), -np.inf, ratios)
-    weights, k = _psis.smooth(ratios - ratios.max(axis=1, keepdims=True))
+    first = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+    z, _, weights, _ = _weighted(family, shared, lanes, first, count)
+    centre, root = _moments(z, np.exp(weights))
+    moved = lanes._replace(
+        centre=lanes.centre + np.einsum("lij,lj->li", lanes.whiten, centre),
+        whiten=lanes.whiten @ root,
+    )
+    z, energies, weights, k = _weighted(family, shared, moved, keys, count)
+    z = centre[:, None] + np.einsum("lij,lnj->lni", root, z)
     noise = np.asarray(_resampling_noise(keys, count))
     chosen = np.stack([_systematic(*each) for each in zip(np.exp(weights), noise, strict=True)])
-    copies = np.stack([np.bincount(each, minlength=ratios.shape[1]) for each in chosen])
+    copies = np.stack([np.bincount(each, minlength=weights.shape[1]) for each in chosen])
     effective = count**2 / np.sum(np.square(copies), axis=1, dtype=float)
     z = np.take_along_axis(z, chosen[..., None], axis=1)
     return z, k, np.take_along_axis(energies, chosen, axis=1), effective
+
+
+def _weighted(family, shared, lanes, keys, count: int):
+    """Return proposals z for `count` draws, their energies and log weights, and Pareto k-hat."""
+    found = _propose(family, shared, lanes, keys, _PROPOSALS * count)
+    z, energies, ratios = map(np.asarray, found)
+    ratios = np.where(np.isnan(ratios), -np.inf, ratios)
+    return z, energies, *_psis.smooth(ratios - ratios.max(axis=1, keepdims=True))
+
+
+def _moments(z, weights):
+    """Return weighted means (lanes, size), and roots of the weighted covariances (lanes, size, size)."""
+    mean = np.einsum("ln,lni->li", weights, z)
+    off = z - mean[:, None]
+    covariance = np.einsum("ln,lni,lnj->lij", weights, off, off, optimize=True)
+    values, vectors = np.linalg.eigh(covariance)
+    # few proposals may carry all the weight; then the curvature at the mode is all that is known
+    effective = 1.0 / np.sum(np.square(weights), axis=1)
+    poor = (effective < 10 * z.shape[2]) | (values[:, 0] <= 0)
+    root = vectors * np.sqrt(np.where(poor[:, None], 1.0, values))[:, None]
+    return np.where(poor[:, None], 0.0, mean), np.where(
+        poor[:, None, None], np.eye(z.shape[2]), root
+    )
 
 
 @partial(jax.jit, static_argnames="count")
