@@ -477,15 +477,20 @@ def check_observation_model(observation_model) -> None:
             raise TypeError(f"`{name}` of {observation_model!r} must be callable.")
 
 
+def is_native(observation_model) -> bool:
+    """Return whether a model is one of this module, and not of the user's own."""
+    kind = type(observation_model)
+    return _NATIVE.get(kind.__name__.removesuffix("Observations")) is kind
+
+
 def static(observation_model):
     """Return the hashable object that stands for the family in compiled programs.
 
     The models of this module keep no state but the dispersion, which is passed as data; so all their instances
     share the programs of their class.
     """
-    kind = type(observation_model)
-    if _NATIVE.get(kind.__name__.removesuffix("Observations")) is kind:
-        return kind
+    if is_native(observation_model):
+        return type(observation_model)
     return (
         observation_model.frozen()
         if isinstance(observation_model, Component)

@@ -277,10 +277,6 @@ def _rates(family: Family, lane: Lane, log_phi):
     return lane.n * kappa(family.observation_model, jnp.exp(log_phi))
 
 
-def _log_or_zero(values):
-    return jnp.where(values > 0, jnp.log(jnp.where(values > 0, values, 1.0)), 0.0)
-
-
 def _elementwise(penalty: Penalty, per_column):
     """Return the absolute and the quadratic rate of each coefficient, zero where there is none."""
     terms = (penalty.l1, penalty.l2)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, links, observation_models, solvers
-from bayesglm._input import Names, neuron_names, to_labels
+from bayesglm._input import Names, to_labels
 from bayesglm.glm import _results, _solve, _traced
 from bayesglm.glm._parameters import Parameters
 from bayesglm.glm._problem import Problem, Rows, check_rows
@@ -203,7 +203,7 @@ class Fitting(Parameters):
         rows = self._rows(X, y, self._encoder, sample_weight, offset, stored=True)
         problem = self._problem(rows)
         _results.check_weights(problem)
-        names = Names(rows.design.names, neuron_names(y) if self._population else None)
+        names = self._names_of(rows.design, y)
         _log_left_out(rows, names)
         initial, given = problem.initial(), None
         if init_params is not None:
@@ -343,7 +343,7 @@ class Fitting(Parameters):
         self._intercept = np.atleast_1d(new[1])
         self._dof_resid, self._scale, self.solver_state_ = dof, scale, state
         self._posterior, self._fitted_with, self._edited = None, self._settings_now(), False
-        self._names = Names(design.names, neuron_names(y) if self._population else None)
+        self._names = self._names_of(design, y)
         self._n_train = None  # these may be rows of many
         return self._user_params(design, *new), state
 

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
 from bayesglm import _design, _process
-from bayesglm._input import check_names, neuron_names
+from bayesglm._input import Names, check_names, neuron_names
 from bayesglm._shards import fill, filled_length
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
@@ -167,6 +167,10 @@ class Parameters(Configuration):
                 f"Inconsistent number of features: X has {width} features, but {type(self).__name__} is expecting "
                 f"{expected} features as input, as many as `coef_` has."
             )
+
+    def _names_of(self, design: _design.Design, y) -> Names:
+        """Return the names that training data bring along."""
+        return Names(design.names, neuron_names(y) if self._population else None)
 
     def _check_neuron_names(self, y) -> None:
         if self._population:

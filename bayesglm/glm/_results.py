@@ -98,7 +98,7 @@ def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarra
         Dispersions that entered the loss.
     """
     model, rows = problem.observation_model, problem.rows
-    if not isinstance(observation_models.static(model), type):
+    if not observation_models.is_native(model):
         return _own_scale(problem, dof, coef, intercept)
     if model.has_scale:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,7 +111,7 @@ def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarra
 def check_weights(problem: Problem) -> None:
     """Raise a ValueError if an observation model of the user's own cannot estimate a dispersion with these weights."""
     weight, model = problem.rows.weight, problem.observation_model
-    ours = isinstance(observation_models.static(model), type)
+    ours = observation_models.is_native(model)
     ones = observation_models.Observations.estimate_scale
     if ours or getattr(type(model), "estimate_scale", None) is ones or _whole(weight):
         return
@@ -189,7 +189,7 @@ def dispersion(model, fitted):
         If that is not known.
     """
     free = getattr(model, "has_scale", False) or getattr(model, "estimates_scale", False)
-    own = not isinstance(observation_models.static(model), type)
+    own = not observation_models.is_native(model)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)
     if fitted is None:

@@ -15,7 +15,6 @@ from numpyro.util import is_prng_key
 
 from bayesglm import _process, observation_models, posterior
 from bayesglm._design import feature_labels
-from bayesglm._input import Names, neuron_names
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
 from bayesglm.glm import _attach, _lanes, _log_prior, _results
@@ -155,7 +154,7 @@ class Sampling(Fitting):
             raise ValueError(
                 "`scale='plugin'` goes with the priors of the fit; use `scale='sample'`."
             )
-        names = Names(rows.design.names, neuron_names(y) if self._population else None)
+        names = self._names_of(rows.design, y)
         labels = names.of_neurons(problem.n_neurons if self._population else None)
         view = problem_view(problem, own, labels)
         if weak is None:
