@@ -23,6 +23,7 @@ LAYERS = (
     "links",
     "distributions",
     "_likelihood",
+    "_families",
     "observation_models",
     "_penalty",
     "regularizer",
