@@ -22,6 +22,7 @@ __all__ = [
     "is_binary",
     "is_count",
     "is_discrete",
+    "is_flat_at_infinity",
     "is_known",
     "is_labels",
     "is_positive",
@@ -148,6 +149,51 @@ def cdf(model, y, mean, scale):
         except NotImplementedError as error:
             raise _unknown(model, "distribution function") from error
     return np.where(np.asarray(y) < 0, 0.0, value) if is_discrete(model) else value
+
+
+# Predictors far enough out for a likelihood to have found its limit, if it has one.
+_FAR = 1e3
+# A likelihood that is less than halved whenever its argument is doubled has no integral.
+_LEAST_GROWTH = np.log(2.0) * (1.0 + 1e-9)
+# Responses that are looked at together, always as many, so that other data compile nothing.
+_TOGETHER = 64
+
+
+def is_flat_at_infinity(model, inverse_link, y, weight, n_classes: int | None) -> np.ndarray:
+    """Return for which neurons (neurons,) the likelihood falls too slowly to be integrated over the intercept.
+
+    Labels are no case: to raise all classes together is no change of the model.
+
+    Parameters
+    ----------
+    y, weight : arrays (samples, neurons)
+    """
+    if n_classes is not None:
+        return np.zeros(y.shape[1], bool)
+    values, index = np.unique(y, return_inverse=True)
+    index = index.reshape(y.shape)
+    total = np.zeros((2, y.shape[1]))
+    for first in range(0, len(values), _TOGETHER):  # of continuous responses the first few tell
+        growth = _growth(
+            model, inverse_link, np.resize(values[first : first + _TOGETHER], _TOGETHER)
+        )
+        inside = (weight > 0) & (index >= first) & (index < first + _TOGETHER)
+        each = growth[:, np.where(inside, index - first, 0)]
+        total += np.sum(weight * np.where(inside, each, 0.0), axis=1)
+        if (total > _LEAST_GROWTH).all():
+            break
+    return (total <= _LEAST_GROWTH).any(axis=0)
+
+
+def _growth(model, inverse_link, values) -> np.ndarray:
+    """Return by how much minus the log-likelihood grows from far out to twice as far, (two ends, values)."""
+    eta = np.array([[-1.0, 1.0], [-2.0, 2.0]])[..., None] * _FAR
+    with jax.enable_x64(True):
+        found = response_distribution(model, jnp.asarray(eta), inverse_link, 1.0)
+        near, far = -np.asarray(found.log_prob(jnp.asarray(values)), float)
+    # where there is no density at all, it is certain to be integrated
+    both = np.isfinite(near) & np.isfinite(far)
+    return np.where(both, np.where(both, far, 0.0) - np.where(both, near, 0.0), np.inf)
 
 
 def draw(model, rng, mean, scale):

@@ -148,3 +148,39 @@ def test_what_a_distribution_does_not_know_is_refused_by_name():
         _families.variance(Doubled(), np.array([0.7]), 1.0)
     with pytest.raises(NotImplementedError, match="distribution function of Doubled"):
         _families.cdf(Doubled(), np.array([0.7]), 0.7, 1.0)
+
+
+#: Inverse links that end at a finite mean, where each family has a density.
+FLAT = {
+    "Poisson": ("logistic", "norm_cdf"),
+    "Gamma": ("logistic", "norm_cdf"),
+    "NegativeBinomial": ("logistic", "norm_cdf"),
+    "Gaussian": ("exp", "softplus", "logistic", "norm_cdf", "one_over_x"),
+    "Bernoulli": (),
+}
+
+
+@pytest.mark.parametrize("family", RESPONSES)
+def test_a_likelihood_is_flat_at_infinity_where_its_link_ends_at_a_possible_mean(family):
+    model, y = observation_models.resolve(family), RESPONSES[family]
+    for link in ("exp", "softplus", "identity", "one_over_x", "logistic", "norm_cdf"):
+        inverse_link = getattr(links, link)
+        found = _families.is_flat_at_infinity(model, inverse_link, y, np.ones(y.shape), None)
+        assert (found == (link in FLAT[family])).all(), link
+
+
+@pytest.mark.parametrize(("count", "flat"), [(1.0, True), (2.0, False)])
+def test_a_likelihood_that_falls_like_the_reciprocal_cannot_be_integrated(count, flat):
+    # with a mean of 1/eta the likelihood of counts that add up to c goes like eta**-c
+    y = np.array([[0.0], [count]])
+    model = observation_models.resolve("Poisson")
+    found = _families.is_flat_at_infinity(model, links.one_over_x, y, np.ones(y.shape), None)
+    assert found == [flat]
+
+
+def test_a_heavy_tailed_family_of_the_users_own_needs_more_than_no_rows():
+    # each response takes the likelihood down by eta**-6: one is enough, one without weight is not
+    y = np.array([[0.5, 0.5]])
+    weight = np.array([[1.0, 0.0]])
+    found = _families.is_flat_at_infinity(Student(), links.identity, y, weight, None)
+    np.testing.assert_array_equal(found, [False, True])
