@@ -54,8 +54,8 @@ def check(view: View) -> None:
         Naming neurons or features.
     """
     if view.flat_intercept:
-        _check_silent(view)
         _check_link(view)
+        _check_silent(view)
     _check_rank(view)
 
 
@@ -67,12 +67,18 @@ def _named(view: View, neurons) -> str:
 
 
 def _check_link(view: View) -> None:
-    improper = np.flatnonzero(_families.is_flat_at_infinity(
-        view.observation_model, view.inverse_link, view.y, view.weight, view.n_classes
-    ))  # fmt: skip
+    model, used = view.observation_model, view.weight > 0
+    flat = _families.is_flat_at_infinity(
+        model, view.inverse_link, view.y, view.weight, view.n_classes
+    )
+    # where responses do not vary, the link is not to blame
+    varies = np.where(used, view.y, -np.inf).max(axis=0) > np.where(used, view.y, np.inf).min(
+        axis=0
+    )
+    improper = np.flatnonzero(flat & varies)
     if len(improper):
         raise ImproperPosteriorError(
-            f"The posterior{_named(view, improper)} is improper: with {type(view.observation_model).__name__} "
+            f"The posterior{_named(view, improper)} is improper: with {type(model).__name__} "
             f"and the inverse link {links.inverse_link_name(view.inverse_link)} the likelihood does not vanish as the "
             "intercept goes to infinity, and the intercept's prior is flat. Use `prior='auto'` with an UnRegularized "
             "model, pass a proper `intercept_prior`, or use another link."
