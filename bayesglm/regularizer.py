@@ -77,11 +77,11 @@ class Regularizer(Component, abc.ABC):
         """Name of the solver used where none is named."""
         return "LBFGS" if self.smooth else "ProximalGradient"
 
-    def check_solver(self, solver_name: str) -> None:
+    def check_solver(self, name: str) -> None:
         """Raise a ValueError if the solver cannot minimise with this penalty."""
-        if solver_name not in self.allowed_solvers:
+        if name not in self.allowed_solvers:
             raise ValueError(
-                f"The solver {solver_name!r} is not allowed for {type(self).__name__}"
+                f"The solver {name!r} is not allowed for {type(self).__name__}"
                 + ("" if self.smooth else ", whose penalty is not differentiable at zero")
                 + f". Allowed solvers: {', '.join(self.allowed_solvers)}."
             )
