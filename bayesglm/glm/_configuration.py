@@ -166,7 +166,8 @@ class Configuration(BaseEstimator):
         """Whether the present solver and its arguments go with a regularizer."""
         name = new.default_solver if self._solver_name is None else self._solver_name
         known = solvers.get_accepted_arguments(name)
-        return name in new.allowed_solvers and set(self._solver_kwargs) <= known
+        allowed = solvers.get_solver(name).algo_name in new.allowed_solvers
+        return allowed and set(self._solver_kwargs) <= known
 
     @property
     def regularizer_strength(self):
@@ -188,8 +189,9 @@ class Configuration(BaseEstimator):
     @solver_name.setter
     def solver_name(self, value):
         if value is not None:
-            value = solvers.get_solver(value).algo_name
-            self._regularizer.check_solver(value)
+            spec = solvers.get_solver(value)
+            self._regularizer.check_solver(spec.algo_name)
+            value = spec.shortest_name
         name = self._regularizer.default_solver if value is None else value
         solvers.check_arguments(name, self._solver_kwargs)
         self._solver_name = value
@@ -300,6 +302,14 @@ class Configuration(BaseEstimator):
             clone._metadata_request = copy.deepcopy(self._metadata_request)
         return clone
 
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        if not isinstance(self._solver, solvers.Solver):
+            state["_solver"] = (
+                None  # one of the user's own holds compiled functions, which cannot be pickled
+            )
+        return state
+
     @classmethod
     def _argument_names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
@@ -325,7 +335,7 @@ class Configuration(BaseEstimator):
         tags.estimator_type = "classifier" if self._classifier else "regressor"
         tags.classifier_tags = ClassifierTags() if self._classifier else None
         tags.regressor_tags = None if self._classifier else RegressorTags()
-        tags.non_deterministic = self.solver_spec.implementation.stochastic
+        tags.non_deterministic = getattr(self.solver_spec.implementation, "stochastic", False)
         if self._classifier:
             tags.classifier_tags.multi_class = self._encoder.n_classes > 2
         tags.input_tags.allow_nan = True

@@ -15,7 +15,7 @@ import numpy as np
 
 from bayesglm import _design, links, observation_models, solvers
 from bayesglm._input import Names, to_labels
-from bayesglm.glm import _results, _solve, _traced
+from bayesglm.glm import _own_solver, _results, _solve, _traced
 from bayesglm.glm._parameters import Parameters
 from bayesglm.glm._problem import Problem, Rows, check_rows
 from bayesglm.labels import LabelEncoder
@@ -27,7 +27,7 @@ class Fitting(Parameters):
     """An estimator that can be fitted: written once, for one or many neurons, responses or classes."""
 
     @property
-    def solver(self) -> solvers.Solver | None:
+    def solver(self) -> Any:
         """The solver in use, or None before `fit` or `initialize_optimizer_and_state`."""
         return self._solver
 
@@ -113,8 +113,7 @@ class Fitting(Parameters):
 
     def _make_solver(self, problem: Problem) -> solvers.Solver:
         kwargs = dict(self.solver_kwargs)
-        kind = self.solver_spec.implementation
-        if kind.stochastic and self._has_theory():
+        if self.solver_spec.implementation.stochastic and self._has_theory():
             rows = problem.rows
             strength = self.regularizer_strength
             is_ridge = problem.penalty.l2 is not None and problem.penalty.smooth
@@ -210,11 +209,9 @@ class Fitting(Parameters):
             given = self._check_params(init_params, rows.design, problem.n_neurons)
         self._warn_default_strength()
         usable = _solve.usable_neurons(problem, initial[1], given and given[1])
-        solver = self._make_solver(problem.select(np.flatnonzero(usable)))
-        start = (problem.by_neuron(*initial), given and problem.by_neuron(*given))
-        outcome = _solve.solve(problem, usable, *start, solver, bar)
+        solver, outcome, text = self._solve(problem, usable, initial, given, bar)
         _solve.warn(
-            outcome, names.of_neurons(problem.n_neurons if self._population else None), solver
+            outcome, names.of_neurons(problem.n_neurons if self._population else None), text
         )
         coef, intercept = problem.params(outcome.theta)
         design = rows.design
@@ -236,6 +233,20 @@ class Fitting(Parameters):
             "_metadata": _results.neuron_labels(y),
             "_names": names,
         }
+
+    def _solve(self, problem: Problem, usable, initial, given, bar):
+        """Return the solver, what it found, and what to say of neurons that are not at their optimum."""
+        if not self._solver_is_ours():
+            task = _own_solver.Task(self, problem, usable)
+            solver, outcome = _own_solver.solve(task, *(given or initial))
+            return solver, outcome, _own_solver.unconverged(solver)
+        solver = self._make_solver(problem.select(np.flatnonzero(usable)))
+        start = (problem.by_neuron(*initial), given and problem.by_neuron(*given))
+        outcome = _solve.solve(problem, usable, *start, solver, bar)
+        return solver, outcome, _solve.unconverged(outcome, solver)
+
+    def _solver_is_ours(self) -> bool:
+        return solvers.is_ours(self.solver_spec.implementation)
 
     def initialize_params(self, X, y):
         """Return the parameters at which `fit` starts.
@@ -285,9 +296,12 @@ class Fitting(Parameters):
         with solvers.numerics():
             problem = self._given_scale(self._problem(self._rows(X, y, encoder)))
             params = self._check_params(init_params, problem.rows.design, problem.n_neurons)
-            solver = self._make_solver(problem)
-            state = solver.init(problem.objective(whole=True), problem.theta(*params))
-            state = _results.keep(state)
+            if self._solver_is_ours():
+                solver = self._make_solver(problem)
+                state = solver.init(problem.objective(whole=True), problem.theta(*params))
+                state = _results.keep(state)
+            else:
+                solver, state = _own_solver.begin(_own_solver.Task(self, problem), params)
         self._solver, self._encoder = solver, encoder
         return state
 
@@ -324,14 +338,20 @@ class Fitting(Parameters):
             raise ValueError(
                 "No solver yet: call `initialize_optimizer_and_state` before `update`."
             )
-        if not isinstance(opt_state, solvers.State):
+        ours = isinstance(self._solver, solvers.Solver)
+        if ours and (args or kwargs):
+            raise TypeError(
+                f"`update` passes further arguments to the solver, but {self.solver_name} takes none; {args} and "
+                f"{kwargs} were given."
+            )
+        if ours and not isinstance(opt_state, solvers.State):
             raise TypeError(
                 "`opt_state` must come from `initialize_optimizer_and_state` or the last `update`, "
                 f"but {type(opt_state).__name__} was given."
             )
         self._require_classes("update")
         with solvers.numerics():
-            new, state, problem, outcome = self._one_step(params, opt_state, X, y)
+            new, state, problem, outcome = self._one_step(params, opt_state, X, y, *args, **kwargs)
             if not all(np.isfinite(p).all() for p in new):
                 raise ValueError(
                     "The update ended in NaN parameters. Use a smaller `stepsize` in `solver_kwargs`."
@@ -347,9 +367,14 @@ class Fitting(Parameters):
         self._n_train = None  # these may be rows of many
         return self._user_params(design, *new), state
 
-    def _one_step(self, params, state, X, y):
+    def _one_step(self, params, state, X, y, *args, **kwargs):
         problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
         coef, intercept = self._check_params(params, problem.rows.design, problem.n_neurons)
+        if not isinstance(self._solver, solvers.Solver):
+            task, start = _own_solver.Task(self, problem), (coef, intercept)
+            new, state = _own_solver.step(task, self._solver, start, state, *args, **kwargs)
+            residual = problem.objective().evaluate(problem.theta(*new)).residual
+            return new, state, problem, residual
         theta = problem.theta(coef, intercept)
         kept = np.asarray(state.point.theta)
         # Parameters are shown in JAX's default dtype; where they are those of the state, its precision is kept.
@@ -376,6 +401,11 @@ class Fitting(Parameters):
         with solvers.numerics():
             problem = self._given_scale(self._problem(self._rows(X, y, self._encoder)))
             params = self._check_params(params, problem.rows.design, problem.n_neurons)
+            if not isinstance(self._solver, solvers.Solver):
+                new, state, aux = _own_solver.run(
+                    _own_solver.Task(self, problem), self._solver, params
+                )
+                return self._user_params(problem.rows.design, *new), state, aux
             objective = problem.objective(whole=self._solver.stochastic)
             state = solvers.run(self._solver, objective, problem.theta(*params))
             new = problem.params(state.point.theta)
@@ -397,6 +427,10 @@ class Fitting(Parameters):
             differentiate it in `params`, X and y.
         """
         self._require_classes("compute_loss")
+        if args or kwargs:
+            raise TypeError(
+                f"`compute_loss` takes (params, X, y), but {args} and {kwargs} were given as well."
+            )
         if _traced.is_traced(params, X, y):
             return _traced.loss(self, params, X, y)
         with solvers.numerics():
