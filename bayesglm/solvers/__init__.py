@@ -13,7 +13,7 @@ from bayesglm._input import did_you_mean
 from bayesglm.solvers._descent import BFGS, LBFGS, NonlinearCG
 from bayesglm.solvers._metric import DENSE_LIMIT
 from bayesglm.solvers._proximal import GradientDescent, Newton, ProximalGradient, ProxNewton
-from bayesglm.solvers._run import Solver, State, numerics, run
+from bayesglm.solvers._run import Solver, State, numerics, refined, run
 from bayesglm.solvers._svrg import SVRG, ProxSVRG
 from bayesglm.solvers._svrg_theory import batch_size_and_stepsize
 
@@ -39,6 +39,7 @@ __all__ = [
     "list_available_solvers",
     "make_solver",
     "numerics",
+    "refined",
     "run",
 ]
 
