@@ -81,7 +81,8 @@ class NegativeBinomialPredictor(PredictorDistribution):
     def loss(self, value):
         """Return ``(y + 1/scale) log(1 + scale mean) - y log(scale mean)``."""
         log_odds = jnp.log(self.scale) + self._log_mean()
-        return (value + 1.0 / self.scale) * jax.nn.softplus(log_odds) - value * log_odds
+        # No difference of terms of the size of y, whose rounding would be all that is left of large counts.
+        return value * jax.nn.softplus(-log_odds) + jax.nn.softplus(log_odds) / self.scale
 
     def log_base(self, value):
         """Return the log binomial coefficient."""
