@@ -220,7 +220,13 @@ class Configuration(BaseEstimator):
                 f"`feature_mask` of {type(self).__name__} cannot be set after fitting. Use a new estimator, "
                 "or `sklearn.base.clone` this one."
             )
-        self._feature_mask = None if value is None else _design.check_mask_values(value)
+        mask = None if value is None else _design.check_mask_values(value)
+        if isinstance(mask, np.ndarray) and not self._classifier and mask.ndim != 2:
+            raise TypeError(
+                "`feature_mask` must be an array (features, neurons), or a pytree in the structure of X, but has the "
+                f"shape {mask.shape}."
+            )
+        self._feature_mask = mask
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor arguments.
