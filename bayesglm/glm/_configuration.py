@@ -139,7 +139,8 @@ class Configuration(BaseEstimator):
         new = self._resolve_regularizer(value)
         default = self._default_strength or self._regularizer_strength is None
         strength = new.default_strength if default else self._regularizer_strength
-        if isinstance(strength, tuple) and not isinstance(new, regularizer.ElasticNet):
+        pair = isinstance(strength, tuple) and not isinstance(new, regularizer.ElasticNet)
+        if pair and not isinstance(new, regularizer.UnRegularized):
             raise ValueError(
                 f"The strength {strength!r} is a pair for ElasticNet; give {type(new).__name__} one of its own: "
                 "`set_params(regularizer=..., regularizer_strength=...)`."
