@@ -7,6 +7,7 @@ scores and simulations are all read from it.
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Callable
 
 import jax
@@ -94,12 +95,9 @@ class Observations(Component, abc.ABC):
     @staticmethod
     def _check_scale(value):
         try:
-            number = float(value)
+            return float(value)
         except (TypeError, ValueError):
-            number = np.nan
-        if not (np.isfinite(number) and number > 0):
-            raise ValueError(f"`scale` must be a positive number, but {value!r} was given.")
-        return number
+            raise ValueError(f"`scale` must be a number, but {value!r} was given.") from None
 
     @property
     def scale_origin(self) -> str:
@@ -321,13 +319,18 @@ class NegativeBinomialObservations(Observations):
     def __init__(self, scale=1.0):
         self.scale = scale
 
-    def _check_scale(self, value):
+    @staticmethod
+    def _check_scale(value):
         if isinstance(value, str) and value == "estimate":
             return value
-        try:
-            return super()._check_scale(value)
-        except ValueError as error:
-            raise ValueError(f"{error} It may also be 'estimate'.") from None
+        number = np.nan
+        with contextlib.suppress(TypeError, ValueError):
+            number = float(value)
+        if not (np.isfinite(number) and number > 0):
+            raise ValueError(
+                f"`scale` must be a positive number or 'estimate', but {value!r} was given."
+            )
+        return number
 
     @property
     def estimates_scale(self):
