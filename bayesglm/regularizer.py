@@ -58,13 +58,18 @@ class Regularizer(Component, abc.ABC):
         Parameters
         ----------
         name
-            Of the algorithm, as :func:`bayesglm.solvers.register` knows it.
+            Of the algorithm, as :func:`bayesglm.solvers.register` knows it; all its backends are meant.
 
         Raises
         ------
+        TypeError
+            If it is no string.
         ValueError
             If it is a solver of this package that cannot minimise penalties with kinks, and this is one.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"The name of a solver must be a string, but {name!r} was given.")
+        name = name.partition("[")[0]
         if not cls.smooth and name in (*SMOOTH_SOLVERS, "SVRG"):
             raise ValueError(
                 f"The solver {name!r} cannot minimise the penalty of {cls.__name__}, which is not differentiable at "

@@ -139,7 +139,8 @@ class Configuration(BaseEstimator):
         new = self._resolve_regularizer(value)
         default = self._default_strength or self._regularizer_strength is None
         strength = new.default_strength if default else self._regularizer_strength
-        if isinstance(strength, tuple) and not isinstance(new, regularizer.ElasticNet):
+        pair = isinstance(strength, tuple) and not isinstance(new, regularizer.ElasticNet)
+        if pair and not isinstance(new, regularizer.UnRegularized):
             raise ValueError(
                 f"The strength {strength!r} is a pair for ElasticNet; give {type(new).__name__} one of its own: "
                 "`set_params(regularizer=..., regularizer_strength=...)`."
@@ -220,7 +221,13 @@ class Configuration(BaseEstimator):
                 f"`feature_mask` of {type(self).__name__} cannot be set after fitting. Use a new estimator, "
                 "or `sklearn.base.clone` this one."
             )
-        self._feature_mask = None if value is None else _design.check_mask_values(value)
+        mask = None if value is None else _design.check_mask_values(value)
+        if isinstance(mask, np.ndarray) and not self._classifier and mask.ndim != 2:
+            raise TypeError(
+                "`feature_mask` must be an array (features, neurons), or a pytree in the structure of X, but has the "
+                f"shape {mask.shape}."
+            )
+        self._feature_mask = mask
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor arguments.

@@ -334,6 +334,7 @@ class Fitting(Parameters):
             raise TypeError(
                 f"`n_samples` must be an int or None, but {type(n_samples).__name__} was given."
             )
+        self._require_classes("update")
         if self._solver is None:
             raise ValueError(
                 "No solver yet: call `initialize_optimizer_and_state` before `update`."
@@ -349,7 +350,6 @@ class Fitting(Parameters):
                 "`opt_state` must come from `initialize_optimizer_and_state` or the last `update`, "
                 f"but {type(opt_state).__name__} was given."
             )
-        self._require_classes("update")
         with solvers.numerics():
             new, state, problem, outcome = self._one_step(params, opt_state, X, y, *args, **kwargs)
             if not all(np.isfinite(p).all() for p in new):

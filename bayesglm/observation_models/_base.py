@@ -6,7 +6,6 @@ import abc
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 
 from bayesglm import links
 from bayesglm._component import Component
@@ -46,8 +45,23 @@ class Observations(Component, abc.ABC):
             Dispersion.
         """
 
-    #: Dispersion used where none is given.
-    scale: float | str = 1.0
+    _scale: float | str = 1.0
+
+    @property
+    def scale(self):
+        """Dispersion used where none is given."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, value):
+        self._scale = self._check_scale(value)
+
+    @staticmethod
+    def _check_scale(value):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"`scale` must be a number, but {value!r} was given.") from None
 
     @property
     def scale_origin(self) -> str:
@@ -171,15 +185,3 @@ class Observations(Component, abc.ABC):
 
 def as_float(rate):
     return jnp.asarray(rate, jnp.result_type(rate, float))
-
-
-def require(allowed, y, family: str, support: str) -> None:
-    """Raise for the first response that is not allowed (NaN is a missing response, not a wrong one)."""
-    wrong = ~(allowed | np.isnan(y))
-    if wrong.any():
-        where = np.unravel_index(np.argmax(wrong), wrong.shape)
-        index = where[0] if len(where) == 1 else tuple(int(i) for i in where)
-        raise ValueError(
-            f"A {family} response must be {support}, but `y[{index}]` is {y[where]}. "
-            "Check the units of `y` or choose another observation model."
-        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from bayesglm._likelihood import (
     clip_probability,
     geometric_mean,
     most_likely_scale,
+    require_support,
     sum_of_means,
 )
 from bayesglm.distributions import (
@@ -24,7 +27,7 @@ from bayesglm.distributions import (
     PoissonPredictor,
     ZeroInflatedPoissonPredictor,
 )
-from bayesglm.observation_models._base import Observations, as_float, require
+from bayesglm.observation_models._base import Observations, as_float
 
 
 class PoissonObservations(Observations):
@@ -39,7 +42,7 @@ class PoissonObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        require(y >= 0, y, "Poisson", "non-negative")
+        require_support(y >= 0, y, "Poisson", "non-negative")
 
 
 class GammaObservations(Observations):
@@ -52,7 +55,7 @@ class GammaObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is not positive."""
-        require(y > 0, y, "Gamma", "positive")
+        require_support(y > 0, y, "Gamma", "positive")
 
     def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return Pearson's chi-square over the residual degrees of freedom."""
@@ -90,7 +93,7 @@ class BernoulliObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is neither 0 nor 1."""
-        require((y == 0) | (y == 1), y, "Bernoulli", "0 or 1")
+        require_support((y == 0) | (y == 1), y, "Bernoulli", "0 or 1")
 
     def likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=geometric_mean):
         """Return the aggregated probabilities of the responses: their geometric mean, multiplied over neurons."""
@@ -124,23 +127,18 @@ class NegativeBinomialObservations(Observations):
     def __init__(self, scale=1.0):
         self.scale = scale
 
-    @property
-    def scale(self):
-        """Dispersion, or ``"estimate"``."""
-        return self._scale
-
-    @scale.setter
-    def scale(self, value):
-        estimate = isinstance(value, str) and value == "estimate"
-        try:
-            number = 1.0 if estimate else float(value)
-        except (TypeError, ValueError):
-            number = np.nan
+    @staticmethod
+    def _check_scale(value):
+        if isinstance(value, str) and value == "estimate":
+            return value
+        number = np.nan
+        with contextlib.suppress(TypeError, ValueError):
+            number = float(value)
         if not (np.isfinite(number) and number > 0):
             raise ValueError(
                 f"`scale` must be a positive number or 'estimate', but {value!r} was given."
             )
-        self._scale = value if estimate else number
+        return number
 
     @property
     def estimates_scale(self):
@@ -156,7 +154,7 @@ class NegativeBinomialObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        require(y >= 0, y, "NegativeBinomial", "non-negative")
+        require_support(y >= 0, y, "NegativeBinomial", "non-negative")
 
     def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return the most likely dispersion of each neuron given the means, or the one that is held fixed."""
@@ -207,11 +205,9 @@ class ZeroInflatedPoissonObservations(Observations):
 
     @gate.setter
     def gate(self, value):
-        estimate = isinstance(value, str) and value == "estimate"
-        try:
+        estimate, number = isinstance(value, str) and value == "estimate", np.nan
+        with contextlib.suppress(TypeError, ValueError):
             number = 0.5 if estimate else float(value)
-        except (TypeError, ValueError):
-            number = np.nan
         if not 0.0 < number < 1.0:
             raise ValueError(
                 f"`gate` must be a number between 0 and 1 or 'estimate', but {value!r} was given."
@@ -237,7 +233,7 @@ class ZeroInflatedPoissonObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        require(y >= 0, y, "ZeroInflatedPoisson", "non-negative")
+        require_support(y >= 0, y, "ZeroInflatedPoisson", "non-negative")
 
     def _saturated_rate(self, y, scale):
         return jnp.asarray(y) / (1.0 + scale)
