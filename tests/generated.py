@@ -1,0 +1,497 @@
+"""Cases drawn by Hypothesis, and what must hold for each: laws of input, settings and files.
+
+A law is a strategy, which draws a case (a named tuple of words and small numbers, so that it can be read), and a check.
+All cases have one shape, and come from few families unless `wide`, so that few programs are compiled. The tests run a
+few thousand of them (tests/test_generated.py), ``python -m tests.studies.generated`` as many as are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import re
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import containers
+import jax
+import made_up
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import tables
+from hypothesis import strategies as st
+
+import bayesglm as nmo
+
+N, P, NEURONS, CLASSES = 40, tables.N_FEATURES, tables.N_NEURONS, tables.N_CLASSES
+# quarters, which are exact in every precision: all containers hold the same numbers
+VALUES = {
+    "quarters": np.round(4 * tables.X[:N]) / 4,
+    "whole": np.round(2 * tables.X[:N]),
+    "truths": (tables.X[:N] > 0) * 1.0,
+}
+RESPONSES = {name: np.round(4 * y[:N]) / 4 for name, y in tables.RESPONSES.items()}
+RESPONSES["Gamma"] = np.maximum(RESPONSES["Gamma"], 0.25)
+LINKS = {"Gamma": "exp"}
+FACES = {
+    "GLM": nmo.glm.GLM,
+    "PopulationGLM": nmo.glm.PopulationGLM,
+    "ClassifierGLM": nmo.glm.ClassifierGLM,
+    "ClassifierPopulationGLM": nmo.glm.ClassifierPopulationGLM,
+}
+#: Faces and families of which programs are compiled, and which of these in single precision too.
+FEW = [
+    ("GLM", "Poisson"), ("GLM", "Gamma"), ("PopulationGLM", "Poisson"), ("PopulationGLM", "Gaussian"),
+    ("ClassifierGLM", "Categorical"), ("ClassifierPopulationGLM", "Categorical"),
+]  # fmt: skip
+FEW_SINGLE = [("PopulationGLM", "Poisson"), ("ClassifierGLM", "Categorical")]
+ALL = [(face, family) for face in ("GLM", "PopulationGLM") for family in RESPONSES]
+ALL += [pair for pair in FEW if pair[1] == "Categorical"]
+#: Sorted labels of three classes, of every kind.
+ALPHABETS = {
+    "indices": [0, 1, 2],
+    "integers": [-3, 5, 1000],
+    "floats": [-0.5, 0.25, 7.0],
+    "strings": ["left", "right", "stop"],
+    "unlike strings": ["", "Größe ☃, \n", "N/A"],
+}
+OUR_WARNINGS = (
+    "could not be fitted|did not converge|without a finite optimum|have no most probable label|without finite predictions|"
+    "never occurs|does not have valid feature names|No `regularizer_strength` was given|falling back to its default|"
+    "is too far off"
+)
+PACKAGE = Path(nmo.__file__).parent
+
+
+class Law(NamedTuple):
+    """A strategy for cases, from whether they are to be wide; what must hold for one; cases of the tests."""
+
+    cases: Callable
+    check: Callable
+    count: int
+
+
+class Outcome(NamedTuple):
+    """What a call came to."""
+
+    value: Any
+    error: Exception | None
+    warnings: list[str]
+
+
+def outcome(call) -> Outcome:
+    """Call, and hold that what goes wrong is said by this package, in a sentence."""
+    value = error = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            value = call()
+        except Exception as raised:
+            error = raised
+    said = sorted(str(each.message) for each in caught)
+    foreign = [text for text in said if not re.search(OUR_WARNINGS, text)]
+    assert not foreign, foreign
+    if error is not None:
+        assert_ours(error)
+    return Outcome(value, error, said)
+
+
+def assert_ours(error) -> None:
+    """Hold that an error is a ValueError or a TypeError of this package (or of scikit-learn's rules), with a reason."""
+    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    ours = PACKAGE in last.parents or last.match("sklearn/utils/validation.py")
+    assert isinstance(error, (ValueError, TypeError)), repr(error)
+    assert ours, f"{error!r} is raised in {last}"
+    assert len(str(error).split()) > 4, repr(error)
+
+
+def same(one, other, what="") -> None:
+    """Hold that two results are the same to the bit."""
+    assert type(one) is type(other), f"{what}: {type(one)}, {type(other)}"
+    if isinstance(one, dict):
+        assert list(one) == list(other), what
+        for name in one:
+            same(one[name], other[name], f"{what} {name}")
+    else:
+        np.testing.assert_array_equal(one, other, err_msg=what)
+
+
+def makes(face, family, regularizer="Ridge", mask=None):
+    """Return a new estimator."""
+    strength = tables.REGULARIZERS[regularizer]
+    how = {"regularizer": regularizer, "regularizer_strength": strength}
+    how |= {"solver_kwargs": {"maxiter": 50}}
+    if mask is not None:
+        how["feature_mask"] = mask
+    if family == "Categorical":
+        return FACES[face](CLASSES, **how)
+    return FACES[face](family, LINKS.get(family), **how)
+
+
+def results(model, X, y=None, offset=None) -> dict[str, Any]:
+    """Return everything that a fit says, labels as indices."""
+    found = {
+        "coef": model._coef[2],  # as computed: what is shown is rounded
+        "intercept": model._intercept,
+        "scale": np.asarray(model.scale_),
+        "dof": np.asarray(model.dof_resid_),
+    }
+    for name in ("predict", "simulate"):
+        found[name] = model.predict(X, offset=offset) if name == "predict" else model.simulate(3, X)[0]
+        found[name] = np.asarray(found[name])
+        if model._classifier:
+            found[name] = np.vectorize(model.classes_.tolist().index)(found[name])
+    if model._classifier:
+        found["predict_proba"] = np.asarray(model.predict_proba(X, offset=offset))
+    if y is not None:
+        found["score"] = np.asarray(model.score(X, y, offset=offset))
+        found["loss"] = np.asarray(model.compute_loss((model.coef_, model.intercept_), X, y))
+    return found
+
+
+# -- containers -------------------------------------------------------------------------------------
+
+
+class Held(NamedTuple):
+    """Data of one fit, and how they are held."""
+
+    face: str
+    family: str
+    regularizer: str
+    values: str
+    tree: str
+    features: str
+    more_features: str  # of every other leaf
+    holes: float
+    responses: str
+    missing: float
+    weight: str | None
+    weights: str
+    offset: str | None
+    offsets: str
+    mask: str | None
+    labels: str
+    seed: int
+
+
+TREES = ("matrix", "matrix", "dict", "list", "nested")
+MASKS = {
+    "integers": lambda m: m.astype(int),
+    "truths": lambda m: m.astype(bool),
+    "numbers": lambda m: m.astype(float),
+    "jax": jax.numpy.asarray,
+}
+
+
+def names_of(*tables_of):
+    """Return a strategy for the names in tables."""
+    return st.sampled_from([name for table in tables_of for name in table])
+
+
+@st.composite
+def held(draw, wide=False):
+    """Draw data and containers that can hold them."""
+    one = lambda *some: draw(st.sampled_from(some))  # noqa: E731
+    face, family = draw(st.sampled_from(ALL if wide else FEW))
+    classifier = family == "Categorical"
+    values, tree, holes, missing = one(*VALUES), one(*TREES), one(0.0, 0.02), one(0.0, 0.1)
+    forms = [containers.NUMBERS]
+    if wide or (face, family) in FEW_SINGLE:
+        forms.append(containers.SINGLE)
+    if not holes:
+        forms += [containers.WHOLE] * (values != "quarters")
+        forms += [containers.TRUTHS] * (values == "truths")
+    features, more = draw(names_of(*forms)), draw(names_of(*forms))
+    if tree == "matrix":
+        more = features
+    elif "lists" in features or "lists" in more:  # they would be part of the tree
+        features = more = "float64"
+    labels = one(*ALPHABETS)
+    if classifier:
+        forms = [containers.LABELS] + [containers.COMPLETE_LABELS] * (not missing)
+        if not missing and labels in ("indices", "integers"):
+            forms.append({"jax": 0})
+    else:
+        forms = [containers.NUMBERS, containers.SINGLE]
+        forms += [containers.WHOLE] * (family not in ("Gamma", "Gaussian") and not missing)
+        forms += [containers.TRUTHS] * (family == "Bernoulli" and not missing)
+    vectors = names_of(containers.NUMBERS, containers.SINGLE)
+    # groups are leaves, by default
+    penalties = [name for name in tables.REGULARIZERS if tree == "matrix" or name != "GroupLasso"]
+    return Held(
+        face, family, one(*penalties), values, tree, features, more, holes,
+        draw(names_of(*forms)), missing,
+        one(None, "rows", "cells", "zeros"), draw(vectors), one(None, "rows", "cells", "classes"),
+        draw(vectors), one(None, *MASKS) if "Population" in face else None, labels,
+        draw(st.integers(0, 2**16)),
+    )  # fmt: skip
+
+
+def check_held(case: Held) -> None:
+    """What says the same thing gives the same fit, or the same error."""
+    rng = np.random.default_rng(case.seed)
+    population, classifier = "Population" in case.face, case.family == "Categorical"
+    shape = (N, NEURONS) if population else (N,)
+    X = VALUES[case.values].copy()
+    X[rng.random(X.shape) < case.holes] = np.nan
+    X[rng.random(N) < case.holes] = np.nan
+    gone = rng.random(shape) < case.missing
+    weight = _weight(case, rng, shape)
+    offset = _offset(case, rng, shape, classifier)
+    outputs = shape[1:] + (CLASSES,) * classifier
+    mask = None if case.mask is None else rng.random((P, *outputs)) < 0.7
+    y, held_y = _responses(case, shape, gone)
+    single = {case.features, case.more_features} <= set(containers.SINGLE)
+    plain_X = X.astype(np.float32 if single else float)
+    held_X = leaves(case.tree, X, ways()[case.features], ways()[case.more_features])
+    held_mask = None if mask is None else leaves(case.tree, mask, MASKS[case.mask], axis=0)
+    vector = lambda how, a: a if a is None or a.ndim > 2 else ways()[how](a)  # noqa: E731
+    plain = {"sample_weight": weight, "offset": offset}
+    held_ = {"sample_weight": vector(case.weights, weight), "offset": vector(case.offsets, offset)}
+
+    def run(X, y, mask, **how):
+        model = makes(case.face, case.family, case.regularizer, mask).fit(X, y, **how)
+        return results(model, X, y, how["offset"])
+
+    expected = outcome(lambda: run(plain_X, y, None if mask is None else mask.astype(int), **plain))
+    found = outcome(lambda: run(held_X, held_y, held_mask, **held_))
+    assert type(found.error) is type(expected.error), f"{found.error!r}, {expected.error!r}"
+    without_names = [re.sub(r"\bc(\d)\b", r"\1", text) for text in found.warnings]
+    assert without_names == expected.warnings
+    if expected.error is None:
+        same(found.value, expected.value)
+
+
+def ways() -> dict[str, Callable]:
+    """Return all ways to hold numbers."""
+    return containers.NUMBERS | containers.SINGLE | containers.WHOLE | containers.TRUTHS
+
+
+def leaves(tree: str, a, hold, hold_more=None, axis=1):
+    """Return features in a tree, whose leaves are in its order."""
+    more = hold if hold_more is None else hold_more
+    cut = lambda begin, end: np.take(a, range(begin, end), axis)  # noqa: E731
+    match tree:
+        case "matrix":
+            return hold(a)
+        case "dict":
+            return {"b": more(cut(1, P)), "a": hold(cut(0, 1))}
+        case "list":
+            return [hold(cut(0, 3)), more(cut(3, P))]
+    return {"slow": [hold(cut(2, P))], "fast": {"x": hold(cut(0, 1)), "y": (more(cut(1, 2)),)}}
+
+
+def _weight(case, rng, shape):
+    if case.weight is None:
+        return None
+    size = shape if case.weight == "cells" else (N,)
+    return rng.integers(0, 3, size) + 0.5 * (case.weight != "zeros")
+
+
+def _offset(case, rng, shape, classifier):
+    if case.offset is None:
+        return None
+    size = {"rows": (N,), "cells": shape, "classes": (*shape, CLASSES) if classifier else shape}
+    return rng.integers(-3, 4, size[case.offset]) / 4.0
+
+
+def _responses(case, shape, gone):
+    """Return responses as floats (class indices), and as they are held."""
+    if case.family != "Categorical":
+        y = RESPONSES[case.family]
+        y = np.where(gone, np.nan, y if len(shape) > 1 else y[:, 0])
+        return y, ways()[case.responses](y)
+    index = tables.LABELS[:N] if len(shape) > 1 else tables.LABELS[:N, 0]
+    labels = np.array(ALPHABETS[case.labels], dtype=object)[index]
+    labels[gone] = None
+    if case.responses == "jax":
+        return np.where(gone, np.nan, index), jax.numpy.asarray(labels.astype(int))
+    how = containers.LABELS | containers.COMPLETE_LABELS
+    return np.where(gone, np.nan, index), how[case.responses](labels)
+
+
+# -- what is refused ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def fitted(face):
+    """Return an estimator with a fit and draws, and its data; whoever changes it copies it."""
+    family = "Categorical" if "Classifier" in face else "Poisson"
+    y = tables.LABELS[:N] if family == "Categorical" else RESPONSES["Poisson"]
+    y = y if "Population" in face else y[:, 0]
+    model = makes(face, family).fit(VALUES["quarters"], y)
+    model.posterior_ = made_up.drawn(model)
+    return model, VALUES["quarters"], y
+
+
+def state_of(estimator) -> dict[str, Any]:
+    """Return what an estimator holds, arrays as copies."""
+    found = {}
+    for name, value in vars(estimator).items():
+        leaves = jax.tree.leaves(value)
+        copies = [np.array(leaf) for leaf in leaves if isinstance(leaf, (np.ndarray, jax.Array))]
+        found[name] = value, copies
+    return found
+
+
+def assert_unchanged(estimator, before) -> None:
+    """Hold that an estimator holds the same objects, and these the same numbers."""
+    after = state_of(estimator)
+    assert list(after) == list(before)
+    for name, (value, copies) in after.items():
+        assert value is before[name][0], name
+        for one, other in zip(copies, before[name][1], strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+class Junk(NamedTuple):
+    """A call of a method with one or two arguments exchanged."""
+
+    face: str
+    method: str
+    junk: tuple[tuple[str, str], ...]
+
+
+def _broken(change):
+    return lambda a: change(np.array(a, dtype=float))
+
+
+def _first(value):
+    def change(a):
+        a.ravel()[0] = value
+        return a
+
+    return _broken(change)
+
+
+#: What an argument may be instead, from what it should be (an array, or None).
+JUNK = {
+    "None": lambda a: None,
+    "text": lambda a: "text",
+    "bytes": lambda a: b"bytes",
+    "a number": lambda a: 3.5,
+    "minus one": lambda a: -1,
+    "a truth": lambda a: True,
+    "a huge number": lambda a: 10**400,
+    "NaN": lambda a: float("nan"),
+    "complex": lambda a: np.asarray(a, float) + 1j,
+    "a set": lambda a: {1, 2},
+    "a dict": lambda a: {"a": a},
+    "an empty dict": lambda a: {},
+    "an empty list": lambda a: [],
+    "an object": lambda a: object(),
+    "a class": lambda a: int,
+    "a function": lambda a: np.exp,
+    "a generator": lambda a: (i for i in range(3)),
+    "a slice": lambda a: slice(3),
+    "texts": lambda a: np.array(a, dtype=float).astype(str),
+    "objects": lambda a: np.full(np.shape(a), "x", dtype=object),
+    "dates": lambda a: np.zeros(np.shape(a), "datetime64[s]"),
+    "durations": lambda a: pd.DataFrame(np.zeros((N, P), "timedelta64[s]")),
+    "records": lambda a: np.zeros(N, [("a", float), ("b", int)]),
+    "ragged": lambda a: [[1.0, 2.0], [3.0]],
+    "sparse": lambda a: scipy.sparse.csr_array(np.atleast_2d(np.array(a, dtype=float))),
+    "categories": lambda a: pd.Series(pd.Categorical(["x", "y"] * (N // 2))),
+    "a column of text": lambda a: pd.DataFrame({"a": np.zeros(N), "b": ["x"] * N, "c": 0.0, "d": 1}),
+    "one row less": lambda a: np.asarray(a)[:-1],
+    "no rows": lambda a: np.asarray(a)[:0],
+    "no columns": lambda a: np.zeros((N, 0)),
+    "one dimension more": lambda a: np.asarray(a)[..., None],
+    "one dimension less": lambda a: np.asarray(a)[..., 0],
+    "infinite": _first(np.inf),
+    "missing": _first(np.nan),
+    "negative": _first(-1.0),
+    "huge": _first(1e300),
+    "all missing": _broken(lambda a: np.full_like(a, np.nan)),
+    "all masked": lambda a: np.ma.array(np.array(a, dtype=float), mask=True),
+    "all zero": _broken(np.zeros_like),
+    "names twice": lambda a: pd.DataFrame(np.zeros((N, P)), columns=list("abca")),
+    "names of two kinds": lambda a: pd.DataFrame(np.zeros((N, P)), columns=["a", 1, "b", 2]),
+    "names": lambda a: pd.DataFrame(np.zeros((N, P)), columns=list("abcd")),
+    "a path": lambda a: Path("nowhere") / "file",
+    "an estimator": lambda a: nmo.glm.GLM(),
+}
+#: Methods by the arguments that are exchanged.
+METHODS = {
+    "fit": ("X", "y", "init_params", "sample_weight", "offset"),
+    "predict": ("X", "return_std", "offset"),
+    "score": ("X", "y", "score_type", "sample_weight", "offset"),
+    "simulate": ("random_key", "X", "offset"),
+    "predict_proba": ("X", "return_type", "average", "offset"),
+    "predict_interval": ("X", "prob", "kind", "offset"),
+    "posterior_predictive": ("random_key", "X", "num_draws", "offset"),
+    "summary": ("X", "y", "prob", "robust", "groups", "trials", "maxlags", "sample_weight", "offset"),
+    "compute_loss": ("params", "X", "y"),
+    "initialize_params": ("X", "y"),
+    "sample_posterior": (
+        "X", "y", "method", "num_samples", "num_chains", "num_warmup", "random_key", "scale",
+        "neuron_batch_size", "prior", "scale_prior", "intercept_prior", "sample_weight", "offset",
+    ),
+    "set_params": (
+        "observation_model", "inverse_link_function", "regularizer", "regularizer_strength",
+        "solver_name", "solver_kwargs", "feature_mask", "n_classes", "unknown",
+    ),
+    "save_params": ("filename",),
+    "posterior_": ("value",),
+    "coef_": ("value",),
+    "intercept_": ("value",),
+}  # fmt: skip
+
+
+@st.composite
+def junk(draw, wide=False):
+    """Draw a call that is wrong, or odd."""
+    face = draw(st.sampled_from([*FACES]))
+    has = [name for name in METHODS if hasattr(FACES[face], name)]
+    method = draw(st.sampled_from(has))
+    one = st.tuples(st.sampled_from(METHODS[method]), st.sampled_from([*JUNK]))
+    several = draw(st.lists(one, min_size=1, max_size=2, unique_by=lambda pair: pair[0]))
+    return Junk(face, method, tuple(several))
+
+
+def check_junk(case: Junk) -> None:
+    """A call does what it says, or is refused in a sentence and changes nothing."""
+    model, X, y = fitted(case.face)
+    model = copy.copy(model)
+    given = {
+        "X": X, "y": y, "sample_weight": np.ones(N), "offset": np.zeros(N), "random_key": 1,
+        "params": (model.coef_, model.intercept_), "init_params": (model.coef_, model.intercept_),
+    }  # fmt: skip
+    required = {"X", "y", "random_key", "params"} & set(METHODS[case.method])
+    if case.method == "summary" and not any(name in ("X", "y") for name, _ in case.junk):
+        required = {"X", "y"}
+    arguments = {name: given[name] for name in required}
+    for name, kind in case.junk:
+        try:
+            arguments[name] = JUNK[kind](given.get(name, np.ones(N)))
+        except (IndexError, ValueError):  # there is no such thing
+            return
+    before = state_of(model)
+    found = outcome(lambda: _call(model, case.method, arguments))
+    if found.error is not None:
+        assert_unchanged(model, before)
+
+
+def _call(model, method, arguments):
+    if method == "simulate":
+        arguments["feedforward_input"] = arguments.pop("X")
+    if method == "sample_posterior":
+        arguments = {"method": "laplace", "num_samples": 4, "num_chains": 1, "progress_bar": False} | arguments
+    if method == "save_params":
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            return model.save_params(arguments["filename"])
+    if method in ("posterior_", "coef_", "intercept_"):
+        return setattr(model, method, arguments["value"])
+    return getattr(model, method)(**arguments)
+
+
+LAWS = {
+    "containers": Law(held, check_held, 600),
+    "junk": Law(junk, check_junk, 600),
+}
