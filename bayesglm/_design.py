@@ -270,10 +270,19 @@ def feature_labels(structure, widths, names=None) -> list[str]:
 
 
 def leaf_names(structure) -> list[str]:
-    """Return the path to each leaf of X as text; empty where X is a single matrix."""
+    """Return the path to each leaf of X as text, no two the same; empty where X is a single matrix.
+
+    A key that could be taken for a path, such as ``"a.b"``, stands in quotes.
+    """
     order = jax.tree.unflatten(structure, list(range(structure.num_leaves)))
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(order)]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
+    return [".".join(map(_key, path)) for path in paths]
+
+
+def _key(entry) -> str:
+    text = jax.tree_util.keystr((entry,), simple=True)
+    plain = text.isprintable() and not set(text) & set(".[") and text[:1] not in ("", "'", '"')
+    return text if plain else repr(text)
 
 
 def check_mask_values(mask, name: str = "feature_mask"):

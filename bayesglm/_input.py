@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 __all__ = [
-    "Names", "check_names", "column_names", "did_you_mean", "is_missing", "is_one_of", "neuron_names",
+    "Names", "check_names", "check_texts", "column_names", "did_you_mean", "is_missing", "is_one_of", "neuron_names",
     "refuse_iterator", "require_y", "strengths", "to_labels", "to_numeric",
 ]  # fmt: skip
 
@@ -200,7 +200,18 @@ def column_names(value, name: str = "X") -> tuple[str, ...] | None:
             f"Feature names are only supported if all are strings: use `{name}.columns = {name}.columns.astype(str)`."
         )
     _refuse_twice(names, name)
+    check_texts(names, f"columns of `{name}`")
     return tuple(map(str, names))
+
+
+def check_texts(names: Iterable, what: str) -> None:
+    """Raise a ValueError for a text that files cannot hold: with a NUL, or with half a surrogate pair."""
+    for each in names:
+        if isinstance(each, str) and ("\0" in each or any("\ud800" <= c <= "\udfff" for c in each)):
+            raise ValueError(
+                f"The {what} must have names that can be written to files, but {each!r} has a NUL or half a surrogate "
+                "pair in it. Rename it."
+            )
 
 
 def _refuse_twice(names: list, name: str) -> None:
@@ -235,9 +246,10 @@ def neuron_names(y) -> tuple | None:
     labels = [each.item() if isinstance(each, np.generic) else each for each in y.columns]
     if labels == list(range(len(labels))):
         return None
-    plain = all(type(each) is int for each in labels)
+    plain = all(type(each) is int and abs(each) < 1 << 63 for each in labels)
     labels = labels if plain else list(map(str, labels))  # 1 and "1" look the same
     _refuse_twice(labels, "y")
+    check_texts(labels, "columns of `y`")
     return tuple(labels)
 
 

@@ -139,7 +139,9 @@ def polar_labels(values, kind=None):
     """Return labels as a frame or a series of polars."""
     if values.ndim == 1:
         return pl.Series(values.tolist(), dtype=kind)
-    return pl.DataFrame({f"c{i}": pl.Series(v.tolist(), dtype=kind) for i, v in enumerate(values.T)})
+    return pl.DataFrame(
+        {f"c{i}": pl.Series(v.tolist(), dtype=kind) for i, v in enumerate(values.T)}
+    )
 
 
 #: Ways to hold labels of any kind (an object array, None where one is missing).

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import io as textio
 import pickle
 import re
 import tempfile
 import traceback
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +32,7 @@ import tables
 from hypothesis import strategies as st
 
 import bayesglm as nmo
+from bayesglm import io
 
 N, P, NEURONS, CLASSES = 40, tables.N_FEATURES, tables.N_NEURONS, tables.N_CLASSES
 # quarters, which are exact in every precision: all containers hold the same numbers
@@ -113,7 +116,9 @@ def assert_ours(error) -> None:
     """Hold that an error is a ValueError or a TypeError of this package (or of scikit-learn's rules), with a reason."""
     last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     ours = PACKAGE in last.parents or last.match("sklearn/utils/validation.py")
-    documented = isinstance(error, (ValueError, TypeError)) or re.search(DOCUMENTED, repr(error), re.DOTALL)
+    documented = isinstance(error, (ValueError, TypeError)) or re.search(
+        DOCUMENTED, repr(error), re.DOTALL
+    )
     assert documented, repr(error)
     assert ours, f"{error!r} is raised in {last}"
     assert len(str(error).split()) > 3, repr(error)
@@ -151,7 +156,9 @@ def results(model, X, y=None, offset=None) -> dict[str, Any]:
         "dof": np.asarray(model.dof_resid_),
     }
     for name in ("predict", "simulate"):
-        found[name] = model.predict(X, offset=offset) if name == "predict" else model.simulate(3, X)[0]
+        found[name] = (
+            model.predict(X, offset=offset) if name == "predict" else model.simulate(3, X)[0]
+        )
         found[name] = np.asarray(found[name])
         if model._classifier:
             found[name] = np.vectorize(model.classes_.tolist().index)(found[name])
@@ -406,7 +413,9 @@ JUNK = {
     "ragged": lambda a: [[1.0, 2.0], [3.0]],
     "sparse": lambda a: scipy.sparse.csr_array(np.atleast_2d(np.array(a, dtype=float))),
     "categories": lambda a: pd.Series(pd.Categorical(["x", "y"] * (N // 2))),
-    "a column of text": lambda a: pd.DataFrame({"a": np.zeros(N), "b": ["x"] * N, "c": 0.0, "d": 1}),
+    "a column of text": lambda a: pd.DataFrame(
+        {"a": np.zeros(N), "b": ["x"] * N, "c": 0.0, "d": 1}
+    ),
     "one row less": lambda a: np.asarray(a)[:-1],
     "no rows": lambda a: np.asarray(a)[:0],
     "no columns": lambda a: np.zeros((N, 0)),
@@ -490,7 +499,12 @@ def _call(model, method, arguments):
     if method == "simulate":
         arguments["feedforward_input"] = arguments.pop("X")
     if method == "sample_posterior":
-        arguments = {"method": "laplace", "num_samples": 4, "num_chains": 1, "progress_bar": False} | arguments
+        arguments = {
+            "method": "laplace",
+            "num_samples": 4,
+            "num_chains": 1,
+            "progress_bar": False,
+        } | arguments
     if method == "save_params":
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             return model.save_params(arguments["filename"])
@@ -546,7 +560,11 @@ def check_settings(case: Settings) -> None:
         assert_set(model, given)
         if keeps:
             np.testing.assert_array_equal(model.predict(X), predicted)
-        for other in (sklearn.base.clone(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        for other in (
+            sklearn.base.clone(model),
+            copy.deepcopy(model),
+            pickle.loads(pickle.dumps(model)),
+        ):
             one, two = model.get_params(), other.get_params()
             assert repr(model) == repr(other)
             for name in one:
@@ -560,7 +578,9 @@ def assert_set(model, given) -> None:
         if value is None:
             continue
         unused = name == "regularizer_strength" and (
-            isinstance(model.regularizer, (nmo.regularizer.UnRegularized, nmo.regularizer.ElasticNet))
+            isinstance(
+                model.regularizer, (nmo.regularizer.UnRegularized, nmo.regularizer.ElasticNet)
+            )
         )
         if isinstance(value, (int, float, np.generic)) and not unused:
             assert found == value, name
@@ -574,15 +594,323 @@ def same_setting(one, other) -> None:
     """Hold that two arguments are the same."""
     if isinstance(other, (np.ndarray, jax.Array)):
         np.testing.assert_array_equal(one, other)
-    elif isinstance(other, (str, int, float, tuple, dict)) or callable(other) or other is None:
+    elif callable(other):
+        assert one.__name__ == other.__name__  # functions of JAX are pickled as those of ours
+    elif isinstance(other, (str, int, float, tuple, dict)) or other is None:
         assert repr(one) == repr(other)
     else:  # observation models and regularizers
         assert type(one) is type(other)
         assert repr(one) == repr(other)
 
 
+# -- files ------------------------------------------------------------------------------------------
+
+
+class Kept(NamedTuple):
+    """A fit with any names, which is written and read."""
+
+    face: str
+    tree: str
+    keys: tuple
+    names: tuple | None
+    neurons: tuple | None
+    labels: tuple
+    regularizer: str
+    strength: str
+    draws: str
+
+
+#: Texts that mean something to somebody.
+WORDS = (
+    "", " ", ".", "a.b", "a", "b", "[0]", "0", "'", '"', "/", "..", "\0", "a\0", "\ud800", "N/A", "nan", "None", "coef",
+    "chain", "draw", "Größe ☃", "two\nlines", "\x1b[0m", "<b>&", "é", "e\u0301",
+)  # fmt: skip
+STRENGTHS = ("given", "default", "each")
+
+
+@st.composite
+def kept(draw, wide=False):
+    """Draw names, labels and strengths."""
+    one = lambda *some: draw(st.sampled_from(some))  # noqa: E731
+    text = st.sampled_from(WORDS) | st.text(max_size=5)
+    several = lambda n, what=text: draw(
+        st.lists(what, min_size=n, max_size=n, unique=True).map(tuple)
+    )  # noqa: E731
+    tree = one("matrix", "dict", "nested")
+    kinds = [
+        text,
+        st.integers(-(2**40), 2**40),
+        st.floats(-1e9, 1e9),
+        st.binary(min_size=1, max_size=3),
+    ]
+    penalties = [name for name in tables.REGULARIZERS if tree == "matrix" or name != "GroupLasso"]
+    return Kept(
+        one(*FACES), tree, several(3, one(text, st.integers())), one(None, several(P)),
+        one(None, several(NEURONS), several(NEURONS, st.integers())), several(CLASSES, one(*kinds)),
+        one(*penalties), one(*STRENGTHS), draw(st.sampled_from(["none"] * 8 + ["made up", "sampled"])),
+    )  # fmt: skip
+
+
+def check_kept(case: Kept) -> None:
+    """Every name is one; a fit that was written, pickled or copied says the same, draws are the same."""
+    made = outcome(lambda: _fit_kept(case))
+    if made.error is not None:  # names that cannot be written
+        return
+    model, X, y = made.value
+    expected = results(model, X)
+    features = model._labels()["feature"]
+    assert len(set(features)) == P, features
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        assert_saved(model, path)
+        others = [nmo.load_model(path), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+        for other in others:
+            same(results(other, X), expected)
+            assert other._names == model._names
+            assert list(map(str, other._labels()["feature"])) == features
+            for name, value in model.get_params().items():
+                same_setting(other.get_params()[name], value)
+        others[0].save_params(path)
+        np.testing.assert_equal(io.read(path), io.read(Path(folder) / "again.npz"))
+        if case.draws != "none":
+            assert_draws_kept(model, others[0], Path(folder) / "draws.nc", case, X, y)
+
+
+def _fit_kept(case):
+    classifier, population = "Classifier" in case.face, "Population" in case.face
+    y = RESPONSES["Poisson"]
+    if classifier:
+        y = np.array(case.labels)[tables.LABELS[:N]]
+    y = y if population else y[:, 0]
+    if population and case.neurons is not None:
+        y = pd.DataFrame(y, columns=list(case.neurons))
+    X = pd.DataFrame(VALUES["quarters"], columns=case.names)
+    cut = lambda a, b: X.iloc[:, a:b]  # noqa: E731
+    one, two, three = case.keys
+    if case.tree == "dict":
+        X = {one: cut(0, 2), two: cut(2, P)}
+    elif case.tree == "nested":
+        X = {one: {two: cut(0, 1), three: cut(1, 2)}, two: cut(2, P)}
+    strength = tables.REGULARIZERS[case.regularizer]
+    if case.strength == "default":
+        strength = None
+    elif case.strength == "each" and case.regularizer in ("Ridge", "Lasso"):
+        outputs = (NEURONS,) * population + (CLASSES,) * classifier
+        strength = jax.tree.map(lambda leaf: np.full((leaf.shape[1], *outputs), 0.1), X)
+    model = makes(case.face, "Categorical" if classifier else "Poisson")
+    model.set_params(regularizer=case.regularizer, regularizer_strength=strength)
+    return model.fit(X, y), X, y
+
+
+def assert_saved(model, path) -> None:
+    """Hold that a file is written, by its name or another, and can be looked at."""
+    model.save_params(path)
+    model.save_params(str(path.with_name("again")))
+    with contextlib.redirect_stdout(textio.StringIO()) as shown:
+        nmo.inspect_npz(path)
+    assert type(model).__name__ in shown.getvalue()
+
+
+def assert_draws_kept(model, loaded, path, case, X, y) -> None:
+    """Hold that draws are the same in a file."""
+    if case.draws == "sampled":
+        how = {"method": "laplace", "num_samples": 4, "num_chains": 2, "progress_bar": False}
+        # an unregularized posterior may be improper
+        if outcome(lambda: model.sample_posterior(X, y, **how)).error is not None:
+            return
+    else:
+        model.posterior_ = made_up.drawn(model)
+    model.posterior_.to_netcdf(path)
+    loaded.posterior_ = path
+    assert_same_draws(loaded.posterior_, model.posterior_)
+
+
+def assert_same_draws(found, expected) -> None:
+    """Hold that two trees hold the same numbers, labels and attributes."""
+    assert set(found.children) == set(expected.children)
+    for name in expected.children:
+        one, two = found[name].dataset, expected[name].dataset
+        assert one.drop_attrs().identical(two.drop_attrs())
+        for key, value in two.attrs.items():
+            assert str(np.ravel(one.attrs[key])) == str(np.ravel(value)), key
+
+
+class Damage(NamedTuple):
+    """What happens to a file, at places given as shares of its length."""
+
+    face: str
+    changes: tuple[tuple[str, float, float], ...]
+
+
+def _flip(content, a, b):
+    place = int(a * len(content))
+    return content[:place] + bytes([content[place] ^ 1 << int(8 * b)]) + content[place + 1 :]
+
+
+def _put(content, a, b):
+    place = int(a * len(content))
+    return content[:place] + bytes([int(256 * b)]) + content[place + 1 :]
+
+
+def _stretch(a, b):
+    """Return begin and length of a stretch: short ones are as likely as long ones."""
+    return lambda n: (int(a * n), max(1, int(np.exp(b * np.log(n)))))
+
+
+def _zero(content, a, b):
+    begin, length = _stretch(a, b)(len(content))
+    return content[:begin] + bytes(len(content[begin : begin + length])) + content[begin + length :]
+
+
+def _cut(content, a, b):
+    begin, length = _stretch(a, b)(len(content))
+    return content[:begin] + content[begin + length :]
+
+
+def _twice(content, a, b):
+    begin, length = _stretch(a, b)(len(content))
+    return content[: begin + length] + content[begin : begin + length] + content[begin + length :]
+
+
+def _exchange(content, a, b):
+    begin, length = _stretch(a, b)(len(content) // 2)
+    half = len(content) // 2
+    one, two = content[begin : begin + length], content[half + begin : half + begin + length]
+    return (
+        content[:begin] + two + content[begin + len(one) : half + begin] + one
+        + content[half + begin + len(two) :]
+    )  # fmt: skip
+
+
+BYTES = {
+    "flip": _flip,
+    "put": _put,
+    "truncate": lambda content, a, b: content[: int(a * len(content))],
+    "more": lambda content, a, b: content + content[: int(a * len(content))],
+    "zero": _zero,
+    "cut": _cut,
+    "twice": _twice,
+    "exchange": _exchange,
+}
+
+
+def _members(change):
+    """Return a change of the members of an .npz file, whose checksums are right again."""
+
+    def apply(content, a, b):
+        with zipfile.ZipFile(textio.BytesIO(content)) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        names = list(members)
+        change(members, names[int(a * len(names))], names[int(b * len(names))])
+        new = textio.BytesIO()
+        with zipfile.ZipFile(new, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+        return new.getvalue()
+
+    def safely(content, a, b):
+        with contextlib.suppress(Exception):  # damaged before
+            return apply(content, a, b)
+        return content
+
+    return safely
+
+
+def _swap(members, one, two):
+    members[one], members[two] = members[two], members[one]
+
+
+def _from_another(members, one, two):
+    with zipfile.ZipFile(textio.BytesIO(saved("GLM", other=True))) as archive:
+        if two in archive.namelist():
+            members[one] = archive.read(two)
+
+
+MEMBERS = {
+    "swap members": _members(_swap),
+    "copy a member": _members(lambda members, one, two: members.update({one: members[two]})),
+    "drop a member": _members(lambda members, one, two: members.pop(one)),
+    "member of another": _members(_from_another),
+}
+
+
+@functools.cache
+def saved(face, other=False) -> bytes:
+    """Return the file of a fit."""
+    model, X, y = fitted(face)
+    if other:
+        model = copy.copy(model).fit(X[::-1], y)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_params(Path(folder) / "model.npz")
+        return (Path(folder) / "model.npz").read_bytes()
+
+
+@functools.cache
+def drawn(face) -> bytes:
+    """Return the file of draws."""
+    with tempfile.TemporaryDirectory() as folder:
+        fitted(face)[0].posterior_.to_netcdf(Path(folder) / "draws.nc")
+        return (Path(folder) / "draws.nc").read_bytes()
+
+
+@st.composite
+def damage(draw, changes):
+    """Draw one or two changes of a file."""
+    share = st.floats(0.0, 1.0, exclude_max=True)
+    one = st.tuples(st.sampled_from([*changes]), share, share)
+    return Damage(
+        draw(st.sampled_from([*FACES])), tuple(draw(st.lists(one, min_size=1, max_size=2)))
+    )
+
+
+def check_damaged_fit(case: Damage) -> None:
+    """A damaged file is refused by its name, or the damage does not matter."""
+    model, X, y = fitted(case.face)
+    content = saved(case.face)
+    for kind, a, b in case.changes:
+        content = (BYTES | MEMBERS)[kind](content, a, b) if content else content
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.npz"
+        path.write_bytes(content)
+        found = outcome(lambda: nmo.load_model(path))
+    if found.error is not None:
+        assert_names(found.error, path)
+        return
+    same(results(found.value, X, y), results(model, X, y))
+    assert repr(found.value) == repr(model)
+
+
+def check_damaged_draws(case: Damage) -> None:
+    """A damaged file of draws is refused by its name, and the estimator is as before; or the damage does not matter."""
+    model, _, _ = fitted(case.face)
+    model = copy.copy(model)
+    content = drawn(case.face)
+    for kind, a, b in case.changes:
+        content = BYTES[kind](content, a, b) if content else content
+    before = state_of(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "draws.nc"
+        path.write_bytes(content)
+        found = outcome(lambda: setattr(model, "posterior_", path))
+    if found.error is not None:
+        assert_names(found.error, path)
+        assert_unchanged(model, before)
+        return
+    assert_same_draws(model.posterior_, before["_posterior"][0])
+
+
+def assert_names(error, path) -> None:
+    """Hold that an error is a ValueError with the name of a file."""
+    assert isinstance(error, ValueError), repr(error)
+    assert path.name in str(error), str(error)
+
+
+#: Laws, and their number of cases in the tests.
 LAWS = {
-    "containers": Law(held, check_held, 600),
-    "junk": Law(junk, check_junk, 600),
-    "settings": Law(settings, check_settings, 200),
+    "containers": Law(held, check_held, 500),
+    "junk": Law(junk, check_junk, 700),
+    "settings": Law(settings, check_settings, 150),
+    "files": Law(kept, check_kept, 100),
+    "damaged fits": Law(lambda wide=False: damage(BYTES | MEMBERS), check_damaged_fit, 600),
+    "damaged draws": Law(lambda wide=False: damage(BYTES), check_damaged_draws, 100),
 }
