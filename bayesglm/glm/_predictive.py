@@ -312,7 +312,7 @@ class Predictive(Sampling):
                 raise ValueError(
                     "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
                 )
-            if robust or any(each is not None for each in (groups, trials, maxlags)):
+            if robust is not False or any(each is not None for each in (groups, trials, maxlags)):
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
             return self._table(prob)
         with jax.enable_x64(True):
@@ -320,7 +320,7 @@ class Predictive(Sampling):
             rows, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
             self._check_trained(rows)
-            trials = _epochs(X) if trials is None and robust == "HAC" else trials
+            trials = _epochs(X) if trials is None and is_one_of(robust, ("HAC",)) else trials
             sandwich = _robust.asked(robust, groups, trials, maxlags, rows.weight)
             found = _asymptotics.standard_errors(self, problem, sandwich)
         labels, coef = self._labels(), self._coef[2]
