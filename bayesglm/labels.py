@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesglm._input import is_missing
+from bayesglm._input import check_texts, is_missing
 
 __all__ = ["MISSING", "LabelEncoder"]
 
@@ -74,7 +74,8 @@ class LabelEncoder:
         Raises
         ------
         ValueError
-            If `y` does not hold exactly `n_classes` labels; the earlier classes then stay.
+            If `y` does not hold exactly `n_classes` labels, or one of them cannot be written to files; the earlier
+            classes then stay.
         TypeError
             If the labels cannot be sorted.
         """
@@ -91,6 +92,7 @@ class LabelEncoder:
             raise ValueError(
                 f"Found {count} in `y` ({_shown(classes)}), but `n_classes` is {self.n_classes}. {_advice(classes)}"
             )
+        check_texts(classes.tolist(), "class labels in `y`")
         self.classes_ = _as_plain(classes)
         if self.is_default:
             self.classes_ = np.arange(self.n_classes)

@@ -4,7 +4,6 @@ import numpy as np
 from tables import N_NEURONS
 
 from bayesglm import posterior
-from bayesglm._design import feature_labels
 from bayesglm._sampling._sampler import Sampled
 from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
 
@@ -31,8 +30,7 @@ def fitted(face, names=("speed", "head", "place"), classes=("left", "right")):
 
 def drawn(estimator):
     """Draws as `sample_posterior` leaves them, without the time of it."""
-    structure, widths, coef = estimator._coef
-    n_features, *outputs = coef.shape
+    n_features, *outputs = estimator._coef[2].shape
     n_neurons = outputs[0] if estimator._population else 1
     columns = estimator.n_classes if estimator._classifier else 1
     lead = (CHAINS, DRAWS, n_neurons)
@@ -49,11 +47,6 @@ def drawn(estimator):
         stats=stats, khat=_rng.random(n_neurons), effective=np.full(n_neurons, 8.0),
         mixture=no, retried=no, settled=~no, mode=None,
     )  # fmt: skip
-    names = {"feature": feature_labels(structure, widths)}
-    if estimator._population:
-        names["neuron"] = np.arange(n_neurons)
-    if estimator._classifier:
-        names["class"] = np.asarray(estimator.classes_)
     attrs = _attach.settings(estimator) | {
         "n_train": np.full(n_neurons, 7.0), "num_warmup": -1, "random_key": np.array([0, 3]),
         "step_size": np.nan, "resampled_neurons": np.array([], int), "prior": "penalty",
@@ -61,6 +54,8 @@ def drawn(estimator):
     given = _rng.poisson(1.0, size=(ROWS, n_neurons)), _rng.integers(1, 3, size=(ROWS, n_neurons))
     given = [(a if estimator._population else a[:, 0]).astype(float) for a in given]
     log_prior = {"coef": _rng.normal(size=lead)}
-    tree = posterior.to_tree(draws, outputs, n_neurons, names, attrs, *given, log_prior)
+    tree = posterior.to_tree(
+        draws, outputs, n_neurons, estimator._labels(), attrs, *given, log_prior
+    )
     _attach.seal(tree)
     return tree

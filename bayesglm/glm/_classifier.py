@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm._input import to_labels
+from bayesglm._input import is_one_of, to_labels
 from bayesglm.glm import _traced
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._estimator import Estimator
+from bayesglm.glm._parameters import shown
 from bayesglm.labels import LabelEncoder
 
 
@@ -21,7 +22,7 @@ _LOG_PROBA = _Default("log-proba")
 
 
 def _check_return_type(return_type) -> None:
-    if return_type not in ("log-proba", "proba"):
+    if not is_one_of(return_type, ("log-proba", "proba")):
         raise ValueError(
             f"`return_type` must be 'log-proba' or 'proba', but {return_type!r} was given."
         )
@@ -128,7 +129,7 @@ class ClassifierEstimator(Estimator):
         """
         return_type = self._proba_output if return_type is _LOG_PROBA else return_type
         _check_return_type(return_type)
-        if average not in ("map", "posterior"):
+        if not is_one_of(average, ("map", "posterior")):
             raise ValueError(f"`average` must be 'map' or 'posterior', but {average!r} was given.")
         self._require_fit()
         self._require_classes("predict_proba")
@@ -145,4 +146,4 @@ class ClassifierEstimator(Estimator):
             if return_type == "proba":
                 rate = np.exp(rate)
                 rate = rate / rate.sum(axis=-1, keepdims=True)
-        return self._like_input(X, jnp.asarray(rate))
+        return self._like_input(X, shown(rate))

@@ -87,6 +87,15 @@ class Configuration(BaseEstimator):
         self._fitted_with, self._edited = None, False
         self._names = Names()
 
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        link = "_inverse_link_function"
+        state[link] = links.named(state[link])  # JAX's own functions cannot be pickled
+        if state["_fitted_with"] is not None:
+            fitted = state["_fitted_with"]
+            state["_fitted_with"] = fitted | {link: links.named(fitted[link])}
+        return state
+
     def _settings_now(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _SETTINGS}
 

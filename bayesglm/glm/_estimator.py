@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import observation_models
+from bayesglm._input import is_one_of
 from bayesglm.glm import _results, _traced
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import numpyro_model
+from bayesglm.glm._parameters import shown
 from bayesglm.glm._reporting import Reporting
 from bayesglm.glm._sampling import check_key
 from bayesglm.glm._save import save
@@ -47,6 +49,11 @@ class Estimator(Reporting):
         """
         self._require_fit()
         self._require_classes("predict")
+        if not isinstance(return_std, (bool, np.bool_)):
+            raise TypeError(
+                f"`return_std` must be True or False, but {type(return_std).__name__} was given. Other arguments of "
+                "`predict` are given by name, as in `predict(X, offset=...)`."
+            )
         if return_std:
             return self._mean_and_sd(X, offset)
         if _traced.is_traced(X) and not self._classifier and offset is None:
@@ -93,7 +100,7 @@ class Estimator(Reporting):
         """
         self._require_fit()
         self._require_classes("score")
-        if score_type not in observation_models.SCORE_TYPES:
+        if not is_one_of(score_type, observation_models.SCORE_TYPES):
             raise NotImplementedError(
                 f"`score_type` must be one of {observation_models.SCORE_TYPES}, but {score_type!r} was given."
             )
@@ -101,17 +108,14 @@ class Estimator(Reporting):
             fitted = self._fitted(X)
             self._check_neuron_names(y)
             rows = self._rows(X, y, self._encoder, sample_weight, offset)
-            if rows.y.shape[1] != (fitted[1].shape[1] if self._population else 1):
-                raise ValueError(
-                    f"Inconsistent number of neurons: `y` has {rows.y.shape[1]}, the model {fitted[1].shape[1]}."
-                )
+            self._check_neurons(rows)
             rate = self._rate(rows.design, *fitted[1:], offset)
             value = _results.score(
                 self.observation_model, rows, rate, self._scale, score_type, aggregate_sample_scores,
                 sample_weight is not None, self._population,
             )  # fmt: skip
             value = np.asarray(value)
-        return jnp.asarray(value)
+        return shown(value)
 
     @of_fit
     def simulate(self, random_key, feedforward_input, *, offset=None):

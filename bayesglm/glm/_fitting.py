@@ -10,13 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, links, observation_models, solvers
 from bayesglm._input import Names, to_labels
 from bayesglm.glm import _own_solver, _results, _solve, _traced
-from bayesglm.glm._parameters import Parameters
+from bayesglm.glm._parameters import Parameters, shown
 from bayesglm.glm._problem import Problem, Rows, check_rows
 from bayesglm.labels import LabelEncoder
 
@@ -439,7 +438,7 @@ class Fitting(Parameters):
             objective = problem.objective()
             point = objective.evaluate(problem.theta(*params) * _results.lane_mask(problem))
             loss = point.loss.sum()
-        return jnp.asarray(loss)
+        return shown(loss)
 
 
 def _log_left_out(rows: Rows, names: Names) -> None:

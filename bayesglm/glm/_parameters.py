@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
 from bayesglm import _design, _process
-from bayesglm._input import Names, check_names, neuron_names
+from bayesglm._input import Names, check_names, neuron_names, to_numeric
 from bayesglm._shards import fill, filled_length
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
@@ -28,7 +28,7 @@ class Parameters(Configuration):
         if self._coef is None:
             return None
         structure, widths, array = self._coef
-        return jax.tree.map(_shown, _design.split(structure, widths, array))
+        return jax.tree.map(shown, _design.split(structure, widths, array))
 
     @coef_.setter
     def coef_(self, value):
@@ -39,11 +39,11 @@ class Parameters(Configuration):
     @property
     def intercept_(self):
         """Intercepts: (1,), (neurons,), (classes,) or (neurons, classes); None before `fit`."""
-        return _shown(self._intercept)
+        return shown(self._intercept)
 
     @intercept_.setter
     def intercept_(self, value):
-        value = None if value is None else np.atleast_1d(np.asarray(value, dtype=np.float64))
+        value = None if value is None else np.atleast_1d(_double(value, "intercept_"))
         old = None if self._intercept is None else self._intercept.shape
         self._edit("_intercept", value, old, None if value is None else value.shape)
 
@@ -64,21 +64,21 @@ class Parameters(Configuration):
     @property
     def scale_(self):
         """Dispersion of the response; None before `fit`."""
-        return _shown(self._scale)
+        return shown(self._scale)
 
     @scale_.setter
     def scale_(self, value):
-        self._scale = None if value is None else np.asarray(value, dtype=np.float64)
+        self._scale = None if value is None else _double(value, "scale_")
         self._posterior = None
 
     @property
     def dof_resid_(self):
         """Residual degrees of freedom; None before `fit`."""
-        return _shown(self._dof_resid)
+        return shown(self._dof_resid)
 
     @dof_resid_.setter
     def dof_resid_(self, value):
-        self._dof_resid = None if value is None else np.asarray(value, dtype=np.float64)
+        self._dof_resid = None if value is None else _double(value, "dof_resid_")
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._coef is not None and self._intercept is not None
@@ -108,10 +108,7 @@ class Parameters(Configuration):
                 f"Params must have length two, (coef, intercept), but have length {len(params)}."
             )
         structure, widths, coef = _design.join(params[0], "coef")
-        try:
-            intercept = np.asarray(params[1], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError("`intercept` cannot be converted to an array of numbers.") from error
+        intercept = _double(params[1], "intercept")
         outputs = self._outputs(n_neurons)
         if structure != design.structure:
             raise TypeError(f"`coef` has the structure {structure}, but X has {design.structure}.")
@@ -129,8 +126,8 @@ class Parameters(Configuration):
 
     def _user_params(self, design, coef, intercept):
         """Return (coef, intercept) as the user sees them."""
-        tree = jax.tree.map(jnp.asarray, _design.split(design.structure, design.widths, coef))
-        return tree, jnp.asarray(np.atleast_1d(intercept))
+        tree = jax.tree.map(shown, _design.split(design.structure, design.widths, coef))
+        return tree, shown(np.atleast_1d(intercept))
 
     def _fitted(self, X):
         """Return the design of X and the fitted parameters, checked against each other."""
@@ -175,6 +172,14 @@ class Parameters(Configuration):
     def _check_neuron_names(self, y) -> None:
         if self._population:
             check_names(neuron_names(y), self._names.neurons, "neurons, the columns of y,")
+
+    def _check_neurons(self, rows) -> None:
+        """Raise a ValueError if rows have another number of neurons than the fit."""
+        mine = self._coef[2].shape[1] if self._population else 1
+        if rows.y.shape[1] != mine:
+            raise ValueError(
+                f"Inconsistent number of neurons: `y` has {rows.y.shape[1]}, the model {mine}."
+            )
 
     @property
     def feature_names_in_(self) -> np.ndarray:
@@ -222,12 +227,17 @@ class Parameters(Configuration):
         return _results.to_pynapple(leaf, np.asarray(values), getattr(self, "_metadata", None))
 
 
-def _shown(array):
+def _double(value, name: str) -> np.ndarray:
+    return to_numeric(value, name).astype(np.float64)
+
+
+def shown(array):
     """Return what is kept as the JAX array that the user sees."""
     if array is None:
         return None
     _process.check()
-    return jnp.asarray(array)
+    with np.errstate(over="ignore"):  # what single precision cannot hold is shown as infinite
+        return jnp.asarray(array)
 
 
 def _like(offset_shape, shape):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _process, posterior
+from bayesglm._input import is_one_of
 from bayesglm.glm import _asymptotics, _results, _robust
 from bayesglm.glm._configuration import of_fit
 from bayesglm.glm._joint import check_counts
+from bayesglm.glm._parameters import shown
 from bayesglm.glm._problem import check_offset
 from bayesglm.glm._sampling import Sampling, check_key
 
 _KINDS = ("mean", "response")
+# Features that are missing, infinite or huge say so by what is predicted from them.
+_QUIET = partial(np.errstate, invalid="ignore", over="ignore")
 
 
 class Predictive(Sampling):
@@ -63,16 +68,16 @@ class Predictive(Sampling):
             Before :meth:`sample_posterior`, or if an argument is out of range.
         """
         _check_prob(prob)
-        if kind not in _KINDS:
+        if not is_one_of(kind, _KINDS):
             raise ValueError(f"`kind` must be one of {_KINDS}, but {kind!r} was given.")
         if self._classifier and kind == "response":
             raise ValueError("Labels have no interval; use `kind='mean'` for class probabilities.")
         draws = self._draws("predict_interval")
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), _QUIET():
             ends = posterior.interval(draws, *self._matrix(X, offset), prob, kind)
         if self._classifier:
             ends = map(np.exp, ends)
-        return tuple(self._like_input(X, jnp.asarray(end)) for end in ends)
+        return tuple(self._like_input(X, shown(end)) for end in ends)
 
     def _mean_and_sd(self, X, offset):
         if self._classifier:
@@ -80,13 +85,13 @@ class Predictive(Sampling):
                 "Labels have no standard deviation; use `predict_proba(X, average='posterior')`."
             )
         draws = self._draws("predict(X, return_std=True)")
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), _QUIET():
             found = posterior.mean_and_sd(draws, *self._matrix(X, offset))
-        return tuple(self._like_input(X, jnp.asarray(value)) for value in found)
+        return tuple(self._like_input(X, shown(value)) for value in found)
 
     def _mean_probability(self, X, offset):
         draws = self._draws("predict_proba(X, average='posterior')")
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), _QUIET():
             return posterior.mean_probability(draws, *self._matrix(X, offset))
 
     @of_fit
@@ -118,10 +123,10 @@ class Predictive(Sampling):
             )
         thin = np.linspace(0, available - 1, count).astype(int)
         draws = self._draws("posterior_predictive", thin)
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), _QUIET():
             found = posterior.draw_responses(draws, key, *self._matrix(X, offset))
         found = found.reshape(chains, count, *found.shape[1:])
-        return self._encoder.decode(found) if self._classifier else jnp.asarray(found)
+        return self._encoder.decode(found) if self._classifier else shown(found)
 
     @of_fit
     def loo(self, X, y, *, by_neuron=False, sample_weight=None, offset=None, reff=None):
@@ -213,10 +218,6 @@ class Predictive(Sampling):
         self._check_neuron_names(y)
         rows = self._rows(X, y, self._encoder, sample_weight, offset)
         check_counts(self.observation_model, rows.y, rows.weight)
-        if rows.y.shape[1] != (draws.outputs[0] if self._population else 1):
-            raise ValueError(
-                f"Inconsistent number of neurons: `y` has {rows.y.shape[1]}, the model {draws.outputs[0]}."
-            )
         self._check_trained(rows)
         matrix, shift = self._matrix(X, offset)
         matrix = np.where(np.isfinite(matrix), matrix, 0.0)
@@ -238,6 +239,7 @@ class Predictive(Sampling):
 
     def _check_trained(self, rows) -> None:
         """Raise a ValueError if the weights of rows do not add up to those that were sampled or fitted."""
+        self._check_neurons(rows)
         what, trained = "fitted", self._n_train
         if self._posterior is not None:
             what, trained = "sampled", self._posterior["posterior"].attrs.get("n_train")
@@ -310,7 +312,7 @@ class Predictive(Sampling):
                 raise ValueError(
                     "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
                 )
-            if robust or any(each is not None for each in (groups, trials, maxlags)):
+            if robust is not False or any(each is not None for each in (groups, trials, maxlags)):
                 raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
             return self._table(prob)
         with jax.enable_x64(True):
@@ -318,7 +320,7 @@ class Predictive(Sampling):
             rows, problem = self._checked(X, y, sample_weight, offset)
             self._fitted(X)
             self._check_trained(rows)
-            trials = _epochs(X) if trials is None and robust == "HAC" else trials
+            trials = _epochs(X) if trials is None and is_one_of(robust, ("HAC",)) else trials
             sandwich = _robust.asked(robust, groups, trials, maxlags, rows.weight)
             found = _asymptotics.standard_errors(self, problem, sandwich)
         labels, coef = self._labels(), self._coef[2]

@@ -113,6 +113,7 @@ class Reporting(Predictive):
                 self._fitted(X)
                 self._check_neuron_names(y)
                 rows = self._rows(X, y, self._encoder, sample_weight, offset)
+                self._check_neurons(rows)
                 problem = _lanes.double(self._problem(rows))
                 self._check_sampled(problem)
                 found["responses"] = self._responses(problem, offset, order)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm._input import is_one_of
 from bayesglm._sampling import _laplace, _target
 from bayesglm.glm import _serial
 
@@ -75,7 +76,7 @@ def asked(robust, groups, trials, maxlags, weight) -> Sandwich | None:
     n_samples = len(weight)
     kinds = (False, True, *HETEROSCEDASTIC, "cluster", *CLUSTER, "HAC")
     robust = bool(robust) if isinstance(robust, np.bool_) else robust
-    if not any(robust is kind or (isinstance(kind, str) and robust == kind) for kind in kinds):
+    if not is_one_of(robust, kinds):
         raise ValueError(f"`robust` must be one of {kinds}, but {robust!r} was given.")
     kind = _BEST.get(robust, robust)
     if (groups is not None) != (kind in CLUSTER):

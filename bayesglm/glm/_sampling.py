@@ -15,6 +15,7 @@ from numpyro.util import is_prng_key
 
 from bayesglm import _process, observation_models, posterior
 from bayesglm._design import feature_labels
+from bayesglm._input import is_one_of
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
 from bayesglm.glm import _attach, _lanes, _log_prior, _results
@@ -26,6 +27,8 @@ from bayesglm.regularizer import UnRegularized
 _log = logging.getLogger(__name__)
 
 METHODS = ("nuts", "laplace")
+# Nobody wants more, and NumPy has no larger arrays.
+_MOST_DRAWS = 1 << 31
 
 
 class Sampling(Fitting):
@@ -116,7 +119,7 @@ class Sampling(Fitting):
         _check_arguments(
             method, num_samples, num_chains, num_warmup, neuron_batch_size, scale, prior, self
         )
-        check_priors(prior, intercept_prior)
+        check_priors(prior, scale_prior, intercept_prior)
         key, seed = check_key(random_key)
         previous, begin = self._encoder, time.perf_counter()
         with jax.enable_x64(True), Share(shown=progress_bar) as progress:
@@ -225,20 +228,21 @@ class Sampling(Fitting):
 
 def _check_arguments(method, samples, chains, warmup, batch, scale, prior, estimator) -> None:
     """Refuse arguments out of range, before anything is computed."""
-    if method not in METHODS:
+    if not is_one_of(method, METHODS):
         raise ValueError(f"`method` must be one of {METHODS}, but {method!r} was given.")
     counts = (("num_samples", samples, 4), ("num_chains", chains, 1), ("num_warmup", warmup, 10),
               ("neuron_batch_size", batch, 1))  # fmt: skip
     for name, value, least in counts:
         if value is None and name in ("num_warmup", "neuron_batch_size"):
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not integer or not least <= value < _MOST_DRAWS:
             raise ValueError(
-                f"`{name}` must be an integer of at least {least}, but {value!r} was given."
+                f"`{name}` must be an integer of at least {least}, and less than 2**31, but {value!r} was given."
             )
-    if scale not in ("sample", "plugin"):
+    if not is_one_of(scale, ("sample", "plugin")):
         raise ValueError(f"`scale` must be 'sample' or 'plugin', but {scale!r} was given.")
-    if prior not in (None, "auto"):
+    if not is_one_of(prior, (None, "auto")):
         raise ValueError(f"`prior` must be None or 'auto', but {prior!r} was given.")
     if prior == "auto" and not isinstance(estimator.regularizer, UnRegularized):
         raise ValueError(
@@ -251,9 +255,9 @@ def check_key(random_key):
     _process.check()
     if random_key is None:
         random_key = jax.random.key(0)
-    if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
-        random_key = jax.random.key(int(random_key))
     try:
+        if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
+            random_key = jax.random.key(int(random_key))  # which has 64 bits
         single = is_prng_key(random_key)
         if single and not jnp.issubdtype(random_key.dtype, jax.dtypes.prng_key):
             random_key = jax.random.wrap_key_data(random_key)
