@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from tests.studies import same
+from studies import same
 
 CASE = same.Case("GLM", "Poisson", "exp", "Ridge", "", "LBFGS")
 DRAWN = same.Case("PopulationGLM", "Poisson", None, "Ridge", "", None, "nuts")
@@ -62,5 +61,5 @@ def test_what_was_written_is_equal_to_the_bit_and_the_cases_cover_the_tables(tmp
     assert same.main(["--compare", path, *only]) == 0
     printed = capsys.readouterr().out
     assert "0 beyond the limit" in printed
-    assert {case.solver for case in same.cases().values()} >= same.tables.SOLVERS.keys()
-    assert {case.kind for case in same.cases().values()} == same.tables.REGULARIZERS.keys()
+    assert {case.solver for case in same.cases().values()} >= set(same.SOLVERS)
+    assert {case.kind for case in same.cases().values()} == same.STRENGTHS.keys()

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-
-from tests import structure
-from tests.sources import Package
+from structure import __main__, count
+from structure.sources import Package
 
 SOURCES = {
     "bayesglm.__init__": '"""A package."""\n\nfrom bayesglm.faces import Face\n\n__all__ = ["Face"]\n',
@@ -61,18 +60,18 @@ def lines(places, text):
 
 def test_a_field_is_counted_where_it_is_unique_or_its_owner_is_called_like_a_prior(package):
     # `other.size` is a field of `State` too, and nothing says that it is a prior's.
-    assert lines(structure.prior_fields(package), "l1")
+    assert lines(count.prior_fields(package), "l1")
 
 
 def test_a_family_is_counted_by_class_string_and_message_and_not_where_it_is_imported(package):
-    classes, strings, texts = structure.family_names(package)
+    classes, strings, texts = count.family_names(package)
     assert lines(classes, "isinstance")
     assert lines(strings, 'y="Poisson"')
     assert lines(texts, "No Poisson here.")
 
 
 def test_private_names_of_others_are_told_from_those_of_base_classes_and_of_nobody(package):
-    others, inherited = structure.private_names(package)
+    others, inherited = count.private_names(package)
     expected = {"import _step", "_run._step", "getattr(fitted"}
     source = SOURCES["bayesglm.faces"].splitlines()
     assert {line for _, line in others} == {
@@ -82,30 +81,30 @@ def test_private_names_of_others_are_told_from_those_of_base_classes_and_of_nobo
 
 
 def test_depth_counts_own_classes_whatever_module_hands_a_name_on(package):
-    assert structure.class_depths(package) == {"bayesglm.faces.Face": 3}
+    assert count.class_depths(package) == {"bayesglm.faces.Face": 3}
 
 
 def test_functions_are_counted_without_docstring_and_instance(package):
-    found = [f for tree in package.trees.values() for f in structure.functions(tree)]
+    found = [f for tree in package.trees.values() for f in count.functions(tree)]
     assert ("_step", 2, 5) in found
     assert ("value", 2, 0) in found
     assert ("of", 2, 1) in found  # without its decorator
 
 
 def test_a_quantile_is_one_of_the_values():
-    assert [structure.quantile([1, 2, 3, 10], q) for q in (0.5, 0.9, 1.0)] == [2, 10, 10]
+    assert [count.quantile([1, 2, 3, 10], q) for q in (0.5, 0.9, 1.0)] == [2, 10, 10]
 
 
 def test_no_layer_of_priors_is_an_error_and_not_zero_places():
     without = {name: text for name, text in SOURCES.items() if not name.endswith("_penalty")}
     with pytest.raises(LookupError, match=r"_penalty or prior"):
-        structure.numbers(Package(without))
+        count.numbers(Package(without))
 
 
 def test_the_numbers_of_this_checkout_are_printed_and_handed_to_scripts(capsys):
-    structure.main(["--places"])
+    __main__.main(["--places"])
     table = capsys.readouterr().out
-    structure.main(["--json"])
+    __main__.main(["--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["files"] > 0
     assert all(name in table for name in found)

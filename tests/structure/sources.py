@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "bayesglm"
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -1,20 +1,16 @@
-"""Numbers of the structure of the package, read from its sources: ``python -m tests.structure``.
+"""Counting: sizes, depths, and the places that reach across a boundary, of a :class:`sources.Package`.
 
-``--path DIR`` reads another checkout, ``--json`` prints the numbers for a script, ``--places`` every place that is
-counted. Nothing is imported. A place is a line of a file: what one line does twice is counted once.
+A place is a line of a file: what one line does twice is counted once.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
-import json
 import re
-from collections import Counter
 
 import numpy as np
 
-from tests.sources import FUNCTIONS, ROOT, Package, layer
+from .sources import FUNCTIONS, layer
 
 #: Layers whose classes state a prior, and those that state a family.
 PRIOR_LAYERS = ("_penalty", "prior")
@@ -208,31 +204,3 @@ def numbers(package):
     for name, where in places(package).items():
         found[f"places: {name}"] = (len(where), len({module for module, _ in where}))
     return found
-
-
-def main(argv=None):
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--path", default=ROOT, help="a checkout; by default this one")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--places", action="store_true", help="print every place that is counted")
-    asked = parser.parse_args(argv)
-    package = Package.at(asked.path)
-    found = numbers(package)
-    if asked.json:
-        print(json.dumps(found, indent=1))
-        return
-    for name, value in found.items():
-        print(
-            f"{name:<80}{value[0]:>6} in {value[1]} files"
-            if isinstance(value, tuple)
-            else f"{name:<80}{value:>6}"
-        )
-    for name, where in places(package).items() if asked.places else ():
-        print(f"\n{name}")
-        for module, count in sorted(Counter(module for module, _ in where).items()):
-            print(f"  {module:<40}{count:>4}:", *sorted(line for m, line in where if m == module))
-
-
-if __name__ == "__main__":
-    main()
