@@ -94,6 +94,10 @@ class Configuration(BaseEstimator):
         if state["_fitted_with"] is not None:
             fitted = state["_fitted_with"]
             state["_fitted_with"] = fitted | {link: links.named(fitted[link])}
+        if not isinstance(
+            self._solver, solvers.Solver
+        ):  # the user's own may hold compiled functions
+            state["_solver"] = None
         return state
 
     def _settings_now(self) -> dict[str, Any]:
@@ -317,14 +321,6 @@ class Configuration(BaseEstimator):
         if hasattr(self, "_metadata_request"):
             clone._metadata_request = copy.deepcopy(self._metadata_request)
         return clone
-
-    def __getstate__(self):
-        state = dict(super().__getstate__())
-        if not isinstance(self._solver, solvers.Solver):
-            state["_solver"] = (
-                None  # one of the user's own holds compiled functions, which cannot be pickled
-            )
-        return state
 
     @classmethod
     def _argument_names(cls) -> list[str]:
