@@ -17,6 +17,7 @@ MAX_LINES = 500
 LAYERS = (
     "_progress",
     "_process",
+    "_messages",
     "_input",
     "_design",
     "_component",
@@ -28,6 +29,7 @@ LAYERS = (
     "regularizer",
     "labels",
     "leaves",
+    "_layout",
     "model",
     "_shards",
     "_objective",

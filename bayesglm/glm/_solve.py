@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesglm import links, solvers
+from bayesglm._messages import Message
 from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
 from bayesglm.glm import _dispersion, _start
@@ -186,7 +186,7 @@ def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
     n_rows, n_features = problem.rows.design.matrix.shape
     per_row = _ARRAYS_PER_ROW * n_rows * problem.rows.design.matrix.itemsize
     bytes_each = columns * (per_row + 8 * _MATRICES_PER_LANE * min(n_features, n_rows) ** 2)
-    n_panels = 1 if problem.joint else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
+    n_panels = 1 if problem.layout.tied else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
     width = -(-len(neurons) // n_panels)
     for first in range(0, len(neurons), width):
         panel = neurons[first : first + width]
@@ -220,7 +220,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
     else:
         state = run(objective)
     point, progress = state.point, state.progress
-    per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
+    per_lane = some.layout.spread
     outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
     outcome.loss[panel] = per_lane(point.loss)
@@ -339,8 +339,14 @@ def _least_curvature(shape, hessian) -> float:
     return float(np.linalg.eigvalsh(whiten.T @ np.nan_to_num(hessian) @ whiten).min())
 
 
-def warn(outcome: Outcome, labels, solver: solvers.Solver) -> None:
-    """Warn once, naming the neurons whose estimates are not to be trusted; labels are None for a single model."""
+def messages(outcome: Outcome, labels, solver: solvers.Solver) -> tuple[Message, ...]:
+    """Return one message that names the neurons whose estimates are not to be trusted, if there are any.
+
+    Parameters
+    ----------
+    labels : list or None
+        Of the neurons; None for a single model.
+    """
     usable, finite = outcome.usable, outcome.finite
     separated, absent = outcome.separated, outcome.absent
     steps = (
@@ -372,13 +378,12 @@ def warn(outcome: Outcome, labels, solver: solvers.Solver) -> None:
             "ProximalGradient with default arguments, or pass X in float64.",
         ),
     )
-    messages = [
+    found = [
         f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"
         for which, text in cases
         if which.any()
     ]
-    if messages:
-        warnings.warn(" ".join(messages), RuntimeWarning, stacklevel=4)
+    return (Message(RuntimeWarning, " ".join(found)),) if found else ()
 
 
 def listed(neurons, labels=None, most: int = 10) -> str:
