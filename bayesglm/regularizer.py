@@ -10,6 +10,7 @@ that the solvers see.
 from __future__ import annotations
 
 import abc
+import copy
 
 import jax
 import jax.numpy as jnp
@@ -38,23 +39,49 @@ class Regularizer(Component, abc.ABC):
     """
 
     smooth: bool = True
+    #: Names of solvers of the user's own, beside those that the classes above this one allow.
+    _also_allowed: tuple[str, ...] = ()
+    #: Coefficients in use, (features, *outputs), where a mask leaves some out.
+    _used: np.ndarray | None = None
 
     @property
     def allowed_solvers(self) -> tuple[str, ...]:
         """Names of the solvers that can minimise with this penalty."""
-        smooth = (*SMOOTH_SOLVERS, "SVRG", *PROXIMAL_SOLVERS)
-        return smooth if self.smooth else PROXIMAL_SOLVERS
+        ours = (*SMOOTH_SOLVERS, "SVRG", *PROXIMAL_SOLVERS) if self.smooth else PROXIMAL_SOLVERS
+        users = (kind.__dict__.get("_also_allowed", ()) for kind in type(self).__mro__)
+        return tuple(dict.fromkeys((*ours, *(name for names in users for name in names))))
+
+    @classmethod
+    def allow_solver(cls, name: str) -> None:
+        """Let a solver of your own be used with all regularizers of this class.
+
+        Parameters
+        ----------
+        name
+            Of the algorithm, as :func:`bayesglm.solvers.register` knows it.
+
+        Raises
+        ------
+        ValueError
+            If it is a solver of this package that cannot minimise penalties with kinks, and this is one.
+        """
+        if not cls.smooth and name in (*SMOOTH_SOLVERS, "SVRG"):
+            raise ValueError(
+                f"The solver {name!r} cannot minimise the penalty of {cls.__name__}, which is not differentiable at "
+                f"zero. Register a solver of your own under another name, or use one of {', '.join(PROXIMAL_SOLVERS)}."
+            )
+        cls._also_allowed = (*cls.__dict__.get("_also_allowed", ()), name)
 
     @property
     def default_solver(self) -> str:
         """Name of the solver used where none is named."""
         return "LBFGS" if self.smooth else "ProximalGradient"
 
-    def check_solver(self, solver_name: str) -> None:
+    def check_solver(self, name: str) -> None:
         """Raise a ValueError if the solver cannot minimise with this penalty."""
-        if solver_name not in self.allowed_solvers:
+        if name not in self.allowed_solvers:
             raise ValueError(
-                f"The solver {solver_name!r} is not allowed for {type(self).__name__}"
+                f"The solver {name!r} is not allowed for {type(self).__name__}"
                 + ("" if self.smooth else ", whose penalty is not differentiable at zero")
                 + f". Allowed solvers: {', '.join(self.allowed_solvers)}."
             )
@@ -135,6 +162,12 @@ class Regularizer(Component, abc.ABC):
 
         return prox
 
+    def within(self, mask):
+        """Return this regularizer for parameters of which only those in the mask (features, *outputs) are in use."""
+        other = copy.copy(self)
+        other._used = None if mask.all() else mask
+        return other
+
     def _of_params(self, params, strength):
         """Return the penalty of parameters as one lane, and what brings coefficients into their structure."""
         leaves, structure = jax.tree.flatten(params[0])
@@ -143,7 +176,7 @@ class Regularizer(Component, abc.ABC):
         def broadcast(value):
             return per_coefficient(value, structure, widths, outputs, "strength")
 
-        mask = np.ones((sum(widths), *outputs), bool)
+        mask = np.ones((sum(widths), *outputs), bool) if self._used is None else self._used
         terms = self.terms(self.check_strength(strength), mask, broadcast, leaf_slices(widths))
         lane = Penalty(*(None if term is None else np.asarray(term)[None] for term in terms))
         return lane, lambda coef: design_split(structure, widths, coef)

@@ -24,6 +24,7 @@ LAYERS = (
     "links",
     "distributions",
     "_likelihood",
+    "_families",
     "observation_models",
     "_penalty",
     "regularizer",

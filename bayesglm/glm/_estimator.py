@@ -46,8 +46,6 @@ class Estimator(BaseEstimator):
     _settings: Settings
     _fit: Fit | None = None
     _posterior: Posterior | None = None
-    #: The solver for `update`, where that was set up.
-    _solver: solvers.Solver | None = None
 
     observation_model = argument(
         "observation_model", "The distribution of the response; always an instance."
@@ -243,7 +241,7 @@ class Estimator(BaseEstimator):
 
     def _keep(self, fit: Fit, posterior: Posterior | None = None) -> None:
         """Take over a fit, and draws beside it."""
-        self._fit, self._posterior, self._solver = fit, posterior, None
+        self._fit, self._posterior = fit, posterior
 
     def _fitted(self, method: str | None = None) -> Fit:
         """Return the fit with the settings that it goes with.
@@ -317,9 +315,9 @@ class Estimator(BaseEstimator):
         return self
 
     @property
-    def solver(self) -> solvers.Solver | None:
+    def solver(self) -> Any:
         """The solver in use, or None before `fit` or `initialize_optimizer_and_state`."""
-        return self._held.solver if self._solver is None else self._solver
+        return self._held.solver
 
     @property
     def optimizer_init_state(self) -> Callable | None:
@@ -377,11 +375,9 @@ class Estimator(BaseEstimator):
             classes = new_classes(self._settings, y)
         with solvers.numerics():
             problem, params = self._at(init_params, X, y, classes)
-            solver = _fitting.solver_of(problem, self._settings)
-            state = _fitting.first_state(problem, solver, params)
-        self._solver = solver
-        if self._settings.classifier:
-            self._hold(self._held.with_classes(self._settings.n_classes, classes))
+            solver, state = _fitting.first_state(problem, self._settings, params)
+        known = replace(self._held.layout, classes=classes)
+        self._hold(replace(self._held, layout=known, solver=solver))
         return state
 
     def update(self, params, opt_state, X, y, *args, n_samples=None, **kwargs):
@@ -409,15 +405,15 @@ class Estimator(BaseEstimator):
         TypeError
             If `n_samples` is not an integer.
         """
-        _fitting.check_step(self.solver, opt_state, n_samples)
         classes, solver = self._require_classes("update"), self.solver
+        _fitting.check_step(solver, opt_state, n_samples, (args, kwargs))
         with solvers.numerics():
             problem, params = self._at(params, X, y, classes)
-            params, state, residual = _fitting.step(problem, solver, params, opt_state)
-            found = params, state, residual, n_samples
-            fit = _fitting.after_step(problem, self._settings, solver, *found)
+            now = problem, self._settings, solver
+            found = _fitting.step(*now, params, opt_state, *args, **kwargs)
+            fit = _fitting.after_step(*now, *found, n_samples)
         self._keep(fit)
-        return _as_shown(problem.layout, params), state
+        return _as_shown(problem.layout, found[0]), fit.state
 
     def _at(self, params, X, y, classes) -> tuple[Problem, tuple]:
         """Return the problem of some rows, at the dispersion of the fit, and parameters of the user."""
@@ -429,15 +425,15 @@ class Estimator(BaseEstimator):
         classes = self._require_classes("optimizer_update")
         with solvers.numerics():
             problem, params = self._at(params, X, y, classes)
-            params, state, _ = _fitting.step(problem, self.solver, params, state)
+            params, state, _ = _fitting.step(problem, self._settings, self.solver, params, state)
         return _as_shown(problem.layout, params), state, None
 
     def _optimizer_run(self, params, X, y):
         classes = self._require_classes("optimizer_run")
         with solvers.numerics():
             problem, params = self._at(params, X, y, classes)
-            params, state = _fitting.run(problem, self.solver, params)
-        return _as_shown(problem.layout, params), state, None
+            params, state, aux = _fitting.run(problem, self._settings, self.solver, params)
+        return _as_shown(problem.layout, params), state, aux
 
     def compute_loss(self, params, X, y, *args, **kwargs):
         """Return the loss without penalty: the mean over samples, summed over neurons.
@@ -455,6 +451,7 @@ class Estimator(BaseEstimator):
             differentiate it in `params`, X and y.
         """
         classes = self._require_classes("compute_loss")
+        _fitting.check_further(args, kwargs)
         if _traced.is_traced(params, X, y):
             scale = _fitting.loss_scale(self._settings, self._held.scale)
             return _traced.loss(self._settings, classes, scale, params, X, y)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesglm import links, observation_models, solvers
 from bayesglm._messages import Message
-from bayesglm.glm import _results, _solve
+from bayesglm.glm import _own_solver, _results, _solve
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
@@ -40,9 +40,7 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         _log.info(text)
     initial = problem.initial()
     usable = _solve.usable_neurons(problem, initial[1], given and given[1])
-    solver = solver_of(problem.select(np.flatnonzero(usable)), settings)
-    start = (layout.by_neuron(*initial), given and layout.by_neuron(*given))
-    outcome = _solve.solve(problem, usable, *start, solver, bar)
+    solver, outcome, text = _solved(problem, settings, usable, initial, given, bar)
     coef, intercept = problem.params(outcome.theta)
     dof = _results.residual_dof(settings.regularizer, problem, coef)
     scale = _results.scale(problem, outcome.residual, outcome.scale, dof, coef, intercept)
@@ -50,11 +48,28 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         "fitted %d neurons in %d steps of %s and %.3g s: %d converged", problem.n_neurons,
         outcome.iter_num, settings.solver_name, time.perf_counter() - begin, outcome.converged.sum(),
     )  # fmt: skip
-    told = default_strength(settings) + _solve.messages(outcome, layout.neuron_labels, solver)
+    told = default_strength(settings) + _solve.messages(outcome, layout.neuron_labels, text)
     return Fit(
         layout, settings, coef, np.atleast_1d(intercept), scale, dof, problem.rows.n,
         outcome.state, solver, told,
     )  # fmt: skip
+
+
+def _solved(problem: Problem, settings: Settings, usable, initial, given, bar: bool):
+    """Return the solver, what it found, and what to say of neurons that are not at their optimum."""
+    if not solvers.is_ours(_kind(settings)):
+        task = _own_solver.Task(settings, problem, usable)
+        solver, outcome = _own_solver.solve(task, *(given or initial))
+        return solver, outcome, _own_solver.unconverged(solver)
+    solver = solver_of(problem.select(np.flatnonzero(usable)), settings)
+    by_neuron = problem.layout.by_neuron
+    start = by_neuron(*initial), given and by_neuron(*given)
+    outcome = _solve.solve(problem, usable, *start, solver, bar)
+    return solver, outcome, _solve.unconverged(outcome, solver)
+
+
+def _kind(settings: Settings) -> type:
+    return solvers.get_solver(settings.solver_name).implementation
 
 
 def default_strength(settings: Settings) -> tuple[Message, ...]:
@@ -72,8 +87,7 @@ def default_strength(settings: Settings) -> tuple[Message, ...]:
 def solver_of(problem: Problem, settings: Settings) -> solvers.Solver:
     """Return the solver of the settings, with what its theory says of steps and batches."""
     kwargs = dict(settings.solver_kwargs)
-    kind = solvers.get_solver(settings.solver_name).implementation
-    if kind.stochastic and _has_theory(settings):
+    if _kind(settings).stochastic and _has_theory(settings):
         rows, strength = problem.rows, settings.regularizer_strength
         is_ridge = problem.penalty.l2 is not None and problem.penalty.smooth
         convexity = strength if is_ridge and isinstance(strength, float) else None
@@ -129,20 +143,29 @@ def loss_scale(settings: Settings, scale):
     return scale
 
 
-def first_state(problem: Problem, solver, params):
-    """Return the state of a solver at parameters."""
-    return _results.keep(solver.init(problem.objective(whole=True), problem.theta(*params)))
+def first_state(problem: Problem, settings: Settings, params):
+    """Return the solver, and its state at parameters."""
+    if not solvers.is_ours(_kind(settings)):
+        return _own_solver.begin(_own_solver.Task(settings, problem), params)
+    solver = solver_of(problem, settings)
+    state = solver.init(problem.objective(whole=True), problem.theta(*params))
+    return solver, _results.keep(state)
 
 
-def check_step(solver, state, n_samples) -> None:
+def check_step(solver, state, n_samples, more) -> None:
     """Raise if arguments of a step are none.
+
+    Parameters
+    ----------
+    more : tuple and dict
+        Further arguments, for a solver of the user's own.
 
     Raises
     ------
     ValueError
         Without a solver.
     TypeError
-        If `n_samples` is not an integer, or the state is none of a solver.
+        If `n_samples` is not an integer, the state is none of a solver, or one of ours is to take further arguments.
     """
     if n_samples is not None and not isinstance(n_samples, (int, np.integer)):
         raise TypeError(
@@ -150,15 +173,25 @@ def check_step(solver, state, n_samples) -> None:
         )
     if solver is None:
         raise ValueError("No solver yet: call `initialize_optimizer_and_state` before `update`.")
-    if not isinstance(state, solvers.State):
+    ours = isinstance(solver, solvers.Solver)
+    if ours and any(more):
+        raise TypeError(
+            f"`update` passes further arguments to the solver, but {type(solver).__name__} takes none; {more[0]} and "
+            f"{more[1]} were given."
+        )
+    if ours and not isinstance(state, solvers.State):
         raise TypeError(
             "`opt_state` must come from `initialize_optimizer_and_state` or the last `update`, "
             f"but {type(state).__name__} was given."
         )
 
 
-def step(problem: Problem, solver, params, state):
+def step(problem: Problem, settings: Settings, solver, params, state, *args, **kwargs):
     """Take one step from parameters; return the new ones, the state, and what scales are estimated from."""
+    if not isinstance(solver, solvers.Solver):
+        task = _own_solver.Task(settings, problem)
+        new, state = _own_solver.step(task, solver, params, state, *args, **kwargs)
+        return new, state, problem.objective().evaluate(problem.theta(*new)).residual
     theta, kept = problem.theta(*params), np.asarray(state.point.theta)
     # Parameters are shown in JAX's default dtype; where they are those of the state, its precision is kept.
     if kept.shape == theta.shape and np.array_equal(
@@ -189,11 +222,21 @@ def after_step(problem: Problem, settings: Settings, solver, params, state, resi
     return Fit(problem.layout, settings, coef, intercept, scale, dof, None, state, solver)
 
 
-def run(problem: Problem, solver, params):
-    """Run a solver from parameters; return the last ones and the state."""
+def run(problem: Problem, settings: Settings, solver, params):
+    """Run a solver from parameters; return the last ones, the state, and what a loss returns beside its value."""
+    if not isinstance(solver, solvers.Solver):
+        return _own_solver.run(_own_solver.Task(settings, problem), solver, params)
     objective = problem.objective(whole=solver.stochastic)
     state = solvers.run(solver, objective, problem.theta(*params))
-    return problem.params(state.point.theta), _results.keep(state)
+    return problem.params(state.point.theta), _results.keep(state), None
+
+
+def check_further(args, kwargs) -> None:
+    """Raise a TypeError if a loss is given what it does not take."""
+    if args or kwargs:
+        raise TypeError(
+            f"`compute_loss` takes (params, X, y), but {args} and {kwargs} were given as well."
+        )
 
 
 def loss(problem: Problem, params) -> float:

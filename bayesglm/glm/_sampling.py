@@ -208,7 +208,7 @@ def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
         intercept = np.where(np.ptp(intercept, axis=1, keepdims=True) > 30.0, -np.inf, intercept)
     return _propriety.View(
         problem.observation_model, problem.inverse_link, design.matrix,
-        np.broadcast_to(problem.rows.weight, problem.rows.y.shape),
+        problem.rows.y, np.broadcast_to(problem.rows.weight, problem.rows.y.shape), problem.n_classes,
         (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
         problem.layout.feature_labels, problem.layout.neuron_labels,
     )  # fmt: skip

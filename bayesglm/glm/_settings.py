@@ -226,7 +226,8 @@ def _serves(settings: Settings, new) -> bool:
     """Return whether the present solver and its arguments go with a regularizer."""
     name = new.default_solver if settings.named_solver is None else settings.named_solver
     known = solvers.get_accepted_arguments(name)
-    return name in new.allowed_solvers and set(settings.solver_kwargs) <= known
+    allowed = solvers.get_solver(name).algo_name in new.allowed_solvers
+    return allowed and set(settings.solver_kwargs) <= known
 
 
 def _with_strength(settings: Settings, value):
@@ -238,8 +239,9 @@ def _with_strength(settings: Settings, value):
 
 def _with_solver(settings: Settings, value):
     if value is not None:
-        value = solvers.get_solver(value).algo_name
-        settings.regularizer.check_solver(value)
+        spec = solvers.get_solver(value)
+        settings.regularizer.check_solver(spec.algo_name)
+        value = spec.shortest_name
     found = replace(settings, named_solver=value)
     solvers.check_arguments(found.solver_name, settings.solver_kwargs)
     return found, ()
@@ -308,7 +310,8 @@ def describe(tags, settings: Settings) -> None:
     tags.estimator_type = "classifier" if classifier else "regressor"
     tags.classifier_tags = ClassifierTags() if classifier else None
     tags.regressor_tags = None if classifier else RegressorTags()
-    tags.non_deterministic = solvers.get_solver(settings.solver_name).implementation.stochastic
+    solver = solvers.get_solver(settings.solver_name).implementation
+    tags.non_deterministic = getattr(solver, "stochastic", False)
     if classifier:
         tags.classifier_tags.multi_class = settings.n_classes > 2
     tags.input_tags.allow_nan = True

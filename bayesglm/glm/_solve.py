@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class FitState(NamedTuple):
     reached_max_steps : bool
     separated : bool array (neurons,)
         Whether the optimum is at infinity along some direction.
+    solver_state
+        What a solver of the user's own returned as its state.
     """
 
     iter_num: int
@@ -61,6 +63,7 @@ class FitState(NamedTuple):
     function_val: np.ndarray
     reached_max_steps: bool
     separated: np.ndarray | None = None
+    solver_state: Any = None
 
     @property
     def stats(self) -> FitState:
@@ -88,6 +91,7 @@ class Outcome:
     scale: np.ndarray  # (neurons,) dispersion that entered the loss
     iter_num: int = 0
     reached_max_steps: bool = False
+    solver_state: Any = None
 
     @property
     def finite(self) -> np.ndarray:
@@ -99,7 +103,7 @@ class Outcome:
         """How the fit ended."""
         return FitState(
             self.iter_num, self.converged, self.distance, self.loss, self.reached_max_steps,
-            self.separated,
+            self.separated, self.solver_state,
         )  # fmt: skip
 
 
@@ -339,19 +343,27 @@ def _least_curvature(shape, hessian) -> float:
     return float(np.linalg.eigvalsh(whiten.T @ np.nan_to_num(hessian) @ whiten).min())
 
 
-def messages(outcome: Outcome, labels, solver: solvers.Solver) -> tuple[Message, ...]:
+def unconverged(outcome: Outcome, solver: solvers.Solver) -> str:
+    """Return what a warning says of neurons that are not at their optimum."""
+    return (
+        f"did not converge in {outcome.iter_num} steps of {type(solver).__name__} (tol {solver.tol:g} standard "
+        "errors). Raise `maxiter` in `solver_kwargs`, use LBFGS (smooth penalties) or ProximalGradient with default "
+        "arguments, or pass X in float64."
+    )
+
+
+def messages(outcome: Outcome, labels, unconverged: str) -> tuple[Message, ...]:
     """Return one message that names the neurons whose estimates are not to be trusted, if there are any.
 
     Parameters
     ----------
     labels : list or None
         Of the neurons; None for a single model.
+    unconverged
+        What it says of those that are not at their optimum.
     """
     usable, finite = outcome.usable, outcome.finite
     separated, absent = outcome.separated, outcome.absent
-    steps = (
-        f"{outcome.iter_num} steps of {type(solver).__name__} (tol {solver.tol:g} standard errors)"
-    )
     cases = (
         (
             ~usable,
@@ -372,11 +384,7 @@ def messages(outcome: Outcome, labels, solver: solvers.Solver) -> tuple[Message,
             "without a finite optimum along some direction (separation): the coefficients are arbitrary there. "
             "Use a penalty such as Ridge, or remove the features that predict the response without error.",
         ),
-        (
-            finite & ~separated & ~outcome.converged,
-            f"did not converge in {steps}. Raise `maxiter` in `solver_kwargs`, use LBFGS (smooth penalties) or "
-            "ProximalGradient with default arguments, or pass X in float64.",
-        ),
+        (finite & ~separated & ~outcome.converged, unconverged),
     )
     found = [
         f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"

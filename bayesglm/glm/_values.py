@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesglm import _design, _process, observation_models, posterior
+from bayesglm import _design, _process, observation_models, posterior, solvers
 from bayesglm._input import Names
 from bayesglm._layout import Layout
 from bayesglm._messages import Message
@@ -52,6 +52,12 @@ class Fit:
     solver: Any = None
     messages: tuple[Message, ...] = ()
     edited: bool = False
+
+    def __getstate__(self):
+        state = dict(self.__dict__)
+        if not isinstance(self.solver, solvers.Solver):
+            state["solver"] = None  # one of the user's own holds functions, which cannot be pickled
+        return state
 
     @property
     def complete(self) -> bool:

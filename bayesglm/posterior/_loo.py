@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import observation_models
+from bayesglm import _families, observation_models
 from bayesglm._likelihood import response_distribution
 from bayesglm._sampling import _psis
-from bayesglm.posterior import _families, _predict
+from bayesglm.posterior import _predict
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm import _families
 from bayesglm._likelihood import response_distribution
-from bayesglm.posterior import _families
 
 # Bytes of the predictors of one chunk of rows under all draws.
 _CHUNK_BYTES = 1 << 25
@@ -117,7 +117,7 @@ def _quantile(draws: Draws, mu, p: float):
     mu = np.where(np.isfinite(mu), mu, 1.0)
     sd = np.sqrt(_families.variance(model, mu, scale)).max(axis=1)
     middle = mu.mean(axis=1)
-    if isinstance(model, _families.GaussianObservations):
+    if not (_families.is_discrete(model) or _families.is_positive(model)):
         low, high = mu.min(axis=1) - 10.0 * sd, mu.max(axis=1) + 10.0 * sd
     else:
         low, high = np.full(middle.shape, -1.0), mu.max(axis=1) + 20.0 * sd + 5.0
