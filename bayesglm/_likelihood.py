@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import constraints
 
 from bayesglm import links
@@ -18,6 +19,7 @@ __all__ = [
     "kappa",
     "loss_of",
     "most_likely_scale",
+    "require_support",
     "response_distribution",
     "sample_loss",
     "sum_of_means",
@@ -51,6 +53,18 @@ def sum_of_means(scores):
 def geometric_mean(scores):
     """Return the geometric mean over samples, multiplied over neurons."""
     return jnp.prod(jnp.exp(jnp.mean(jnp.log(scores), axis=0)))
+
+
+def require_support(allowed, y, family: str, support: str) -> None:
+    """Raise for the first response that is not allowed (NaN is a missing response, not a wrong one)."""
+    wrong = ~(allowed | np.isnan(y))
+    if wrong.any():
+        where = np.unravel_index(np.argmax(wrong), wrong.shape)
+        index = where[0] if len(where) == 1 else tuple(int(i) for i in where)
+        raise ValueError(
+            f"A {family} response must be {support}, but `y[{index}]` is {y[where]}. "
+            "Check the units of `y` or choose another observation model."
+        )
 
 
 def loss_of(distribution, y):

@@ -23,6 +23,7 @@ from bayesglm._likelihood import (
     geometric_mean,
     loss_of,
     most_likely_scale,
+    require_support,
     sum_of_means,
 )
 from bayesglm.distributions import (
@@ -79,8 +80,26 @@ class Observations(Component, abc.ABC):
             Dispersion.
         """
 
-    #: Dispersion used where none is given.
-    scale: float | str = 1.0
+    _scale: float | str = 1.0
+
+    @property
+    def scale(self):
+        """Dispersion used where none is given."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, value):
+        self._scale = self._check_scale(value)
+
+    @staticmethod
+    def _check_scale(value):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = np.nan
+        if not (np.isfinite(number) and number > 0):
+            raise ValueError(f"`scale` must be a positive number, but {value!r} was given.")
+        return number
 
     @property
     def scale_origin(self) -> str:
@@ -205,18 +224,6 @@ def _as_float(rate):
     return jnp.asarray(rate, jnp.result_type(rate, float))
 
 
-def _require(allowed, y, family: str, support: str) -> None:
-    """Raise for the first response that is not allowed (NaN is a missing response, not a wrong one)."""
-    wrong = ~(allowed | np.isnan(y))
-    if wrong.any():
-        where = np.unravel_index(np.argmax(wrong), wrong.shape)
-        index = where[0] if len(where) == 1 else tuple(int(i) for i in where)
-        raise ValueError(
-            f"A {family} response must be {support}, but `y[{index}]` is {y[where]}. "
-            "Check the units of `y` or choose another observation model."
-        )
-
-
 class PoissonObservations(Observations):
     """Poisson counts: variance equal to the mean.
 
@@ -229,7 +236,7 @@ class PoissonObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        _require(y >= 0, y, "Poisson", "non-negative")
+        require_support(y >= 0, y, "Poisson", "non-negative")
 
 
 class GammaObservations(Observations):
@@ -242,7 +249,7 @@ class GammaObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is not positive."""
-        _require(y > 0, y, "Gamma", "positive")
+        require_support(y > 0, y, "Gamma", "positive")
 
     def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return Pearson's chi-square over the residual degrees of freedom."""
@@ -280,7 +287,7 @@ class BernoulliObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is neither 0 nor 1."""
-        _require((y == 0) | (y == 1), y, "Bernoulli", "0 or 1")
+        require_support((y == 0) | (y == 1), y, "Bernoulli", "0 or 1")
 
     def likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=geometric_mean):
         """Return the aggregated probabilities of the responses: their geometric mean, multiplied over neurons."""
@@ -314,23 +321,13 @@ class NegativeBinomialObservations(Observations):
     def __init__(self, scale=1.0):
         self.scale = scale
 
-    @property
-    def scale(self):
-        """Dispersion, or ``"estimate"``."""
-        return self._scale
-
-    @scale.setter
-    def scale(self, value):
-        estimate = isinstance(value, str) and value == "estimate"
+    def _check_scale(self, value):
+        if isinstance(value, str) and value == "estimate":
+            return value
         try:
-            number = 1.0 if estimate else float(value)
-        except (TypeError, ValueError):
-            number = np.nan
-        if not (np.isfinite(number) and number > 0):
-            raise ValueError(
-                f"`scale` must be a positive number or 'estimate', but {value!r} was given."
-            )
-        self._scale = value if estimate else number
+            return super()._check_scale(value)
+        except ValueError as error:
+            raise ValueError(f"{error} It may also be 'estimate'.") from None
 
     @property
     def estimates_scale(self):
@@ -346,7 +343,7 @@ class NegativeBinomialObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        _require(y >= 0, y, "NegativeBinomial", "non-negative")
+        require_support(y >= 0, y, "NegativeBinomial", "non-negative")
 
     def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return the most likely dispersion of each neuron given the means, or the one that is held fixed."""

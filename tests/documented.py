@@ -81,7 +81,7 @@ observation_models.{FAMILIES}.pseudo_r2(y, predicted_rate, score_type='pseudo-r2
 observation_models.CategoricalObservations.pseudo_r2(y, predicted_rate, score_type='pseudo-r2-McFadden', scale=1.0, aggregate_sample_scores=mean)  # scale
 observation_models.{FAMILIES}.get_params(deep=True)
 observation_models.{FAMILIES}.set_params(**params)
-observation_models.check_observation_model(observation_model, force_checks=False)  # checks
+observation_models.check_observation_model(observation_model, force_checks=False)  # force_checks
 
 Regularizers
 regularizer.{{UnRegularized,Ridge,Lasso,ElasticNet}}()
@@ -135,7 +135,7 @@ REASONS = {
     "modules": "GLMs only: what makes features, what is internal, and what the package has no use for is not here",
     "kwargs": "an unknown argument is a `TypeError` all the same",
     "scale": "by default the dispersion of the model itself, which is 1.0 unless it was set",
-    "checks": "subclasses of `Observations` need no check, and a duck-typed model is checked where it is used",
+    "force_checks": "subclasses of `Observations` need no check, and a duck-typed model is checked where it is used",
     "initialize_mask": "groups that were not given are those of the data at hand, and not kept",
     "adapters": "no library of solvers is wrapped",
     "theory": "`solvers.batch_size_and_stepsize` returns batch size and step from X and y",
@@ -150,7 +150,9 @@ class Row(NamedTuple):
     documented: str
     key: str | None
     ours: dict[str, str]  # signature by name, "" for an attribute
-    differs: bool
+    differs: set[
+        str
+    ]  # arguments that are not the same here, or "missing" where there is no such thing
 
     @property
     def here(self) -> str:
@@ -195,14 +197,15 @@ def rows() -> list[Row]:
             heading = documented or heading
             continue
         path, bracket, arguments = documented.partition("(")
-        ours, differs = {}, False
+        ours, differs = {}, set()
         for name in _expanded(path):
             thing = _find(name)
             if thing is _MISSING:
-                differs = True
+                differs.add("missing")
                 continue
             ours[name] = _shown(thing) if bracket else ""
-            differs |= bool(bracket) and not _serves(bracket + arguments, thing)
+            if bracket:
+                differs |= not_served(bracket + arguments, thing)
         found.append(Row(heading, documented, key or None, ours, differs))
     return found
 
@@ -268,24 +271,26 @@ _KINDS = {
 }
 
 
-def _serves(text: str, thing) -> bool:
-    """Whether every call by the documented signature means the same here."""
-    ours = _signature(thing).parameters
+def not_served(text: str, thing) -> set[str]:
+    """Return the arguments with which a call by the documented signature does not mean the same here."""
+    ours, wrong = _signature(thing).parameters, set()
     documented = _named(text)
     for place, (name, kind, default) in enumerate(documented):
         mine = ours.get(name)
         if mine is None or mine.kind not in _KINDS[kind]:
-            return False
-        same_default = default == _default(mine) or _number(default) == _number(_default(mine))
-        if not same_default and not (default is None and kind == "positional"):
-            return False
+            wrong.add(name)
+            continue
+        optional = (
+            default is None and kind == "positional"
+        )  # what must be given there may be given here
+        if not optional and _number(default) != _number(_default(mine)):
+            wrong.add(name)
         if kind == "positional" and list(ours)[place] != name:
-            return False
+            wrong.add(name)
     known = {name for name, *_ in documented}
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return all(
-        name in known or p.kind in free or p.default is not p.empty for name, p in ours.items()
-    )
+    required = (p for p in ours.values() if p.default is p.empty and p.kind not in free)
+    return wrong | {p.name for p in required if p.name not in known}
 
 
 def _number(text):

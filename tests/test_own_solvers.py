@@ -50,7 +50,7 @@ def estimators():
                  tables.RESPONSES["Bernoulli"]),
         "dispersion": (nmo.glm.GLM("Gamma", "exp"), X, tables.RESPONSES["Gamma"][:, 0]),
         "classes": (nmo.glm.ClassifierGLM(3), X, tables.LABELS[:, 0]),
-        "classes of many": (nmo.glm.ClassifierPopulationGLM(3), X, tables.LABELS),
+        "classes of many": (nmo.glm.ClassifierPopulationGLM(3), X, tables.LABELS[:, :2]),
     }  # fmt: skip
 
 

@@ -368,6 +368,38 @@ def test_set_params_resets_the_strength_with_the_regularizer():
     assert model.set_params(regularizer="Ridge").regularizer_strength == 1.0
 
 
+PAIR = {"regularizer": "ElasticNet", "regularizer_strength": (0.2, 0.9)}
+
+
+@pytest.mark.parametrize("name", ["Ridge", "Lasso", "GroupLasso"])
+def test_a_pair_of_strength_and_ratio_is_not_taken_over_by_another_regularizer(name):
+    model = GLM(**PAIR)
+    with pytest.raises(ValueError, match=f"pair for ElasticNet; give {name} one of its own"):
+        model.regularizer = name
+    assert isinstance(model.regularizer, ElasticNet)
+    assert model.regularizer_strength == (0.2, 0.9)
+    # without a strength it is the default, with one it is that
+    assert GLM(**PAIR).set_params(regularizer=name).regularizer_strength == 1.0
+    both = {"regularizer": name, "regularizer_strength": 0.3}
+    assert GLM(**PAIR).set_params(**both).regularizer_strength == 0.3
+    model.set_params(**both).fit(tables.X, tables.RESPONSES["Poisson"][:, 0])
+    with pytest.raises(TypeError, match="numeric|number"):
+        GLM(**PAIR).set_params(regularizer=name, regularizer_strength="strong")
+    # a default pair was nobody's choice
+    model = GLM(regularizer="ElasticNet")
+    model.regularizer = name
+    assert model.regularizer_strength == 1.0
+
+
+def test_no_regularizer_ignores_any_strength_also_a_pair():
+    model = GLM(**PAIR)
+    model.regularizer = "UnRegularized"
+    assert model.regularizer_strength is None
+    assert GLM(**PAIR).set_params(regularizer="UnRegularized").regularizer_strength is None
+    model.regularizer = "ElasticNet"
+    assert model.regularizer_strength == (1.0, 0.5)
+
+
 @pytest.mark.parametrize("first", ["regularizer", "regularizer_strength"])
 def test_set_params_takes_regularizer_and_strength_in_any_order(first):
     new = {"regularizer": "ElasticNet", "regularizer_strength": (0.2, 0.9)}

@@ -39,7 +39,9 @@ class Loss:
         if weight is not None:  # a predictor at which no family has a loss that is not finite
             used = jnp.broadcast_to(weight > 0, y.shape)
             eta = jnp.where(used.reshape(used.shape + (1,) * (eta.ndim - 2)), eta, 1.0)
-        scale = jnp.asarray(problem.dispersion, eta.dtype)
+        scale = 1.0  # of classes, which have none
+        if problem.n_classes is None:
+            scale = jnp.asarray(problem.dispersion, eta.dtype)
         each = sample_loss(problem.observation_model, y, eta, problem.inverse_link, scale)
         if weight is None:
             return jnp.sum(jnp.mean(each, axis=0))

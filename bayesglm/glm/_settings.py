@@ -202,7 +202,8 @@ def _with_regularizer(settings: Settings, value):
     new = _regularizer(value, settings.classifier)
     default = settings.default_strength or settings.regularizer_strength is None
     strength = new.default_strength if default else settings.regularizer_strength
-    if isinstance(strength, tuple) and not isinstance(new, regularizer.ElasticNet):
+    pair = isinstance(strength, tuple) and not isinstance(new, regularizer.ElasticNet)
+    if pair and not isinstance(new, regularizer.UnRegularized):
         raise ValueError(
             f"The strength {strength!r} is a pair for ElasticNet; give {type(new).__name__} one of its own: "
             "`set_params(regularizer=..., regularizer_strength=...)`."
@@ -256,8 +257,13 @@ def _with_solver_kwargs(settings: Settings, value):
 
 
 def _with_mask(settings: Settings, value):
-    value = None if value is None else _design.check_mask_values(value)
-    return replace(settings, feature_mask=value), ()
+    mask = None if value is None else _design.check_mask_values(value)
+    if isinstance(mask, np.ndarray) and not settings.classifier and mask.ndim != 2:
+        raise TypeError(
+            "`feature_mask` must be an array (features, neurons), or a pytree in the structure of X, but has the "
+            f"shape {mask.shape}."
+        )
+    return replace(settings, feature_mask=mask), ()
 
 
 def _with_n_classes(settings: Settings, value):
