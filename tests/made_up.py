@@ -1,10 +1,12 @@
 """Estimators as fits and samplers leave them, from random numbers: without the time of one."""
 
+import jax
 import numpy as np
 from problems import settings_of
 from tables import N_NEURONS
 
 from bayesglm import posterior
+from bayesglm._design import feature_labels
 from bayesglm._sampling._sampler import Sampled
 from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
 
@@ -50,7 +52,7 @@ def drawn(estimator):
         stats=stats, khat=_rng.random(n_neurons), effective=np.full(n_neurons, 8.0),
         mixture=no, retried=no, settled=~no, mode=None,
     )  # fmt: skip
-    names = {"feature": [f"{name}[0]" for name in sorted(names)]}
+    names = {"feature": feature_labels(jax.tree.structure(estimator.coef_), (1,) * n_features)}
     if settings.population:
         names["neuron"] = np.arange(n_neurons)
     if settings.classifier:
