@@ -215,7 +215,10 @@ def join(coef, name: str = "coef"):
     """
     refuse_iterator(coef)
     leaves, structure = jax.tree.flatten(coef)
-    leaves = [to_numeric(leaf, name).astype(np.float64) for leaf in leaves]
+    try:
+        leaves = [to_numeric(leaf, name).astype(np.float64) for leaf in leaves]
+    except TypeError as error:
+        raise TypeError(f"`{name}` cannot be converted to arrays of numbers. {error}") from error
     if not leaves or any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError(
             f"`{name}` must hold arrays (features, ...), but scalars or nothing was given."

@@ -79,6 +79,7 @@ NUMBERS = {
     "on disk": on_disk,
     "its own kind": Own,
     "pandas": frame,
+    "pandas, numbered": lambda a: (pd.Series if a.ndim == 1 else pd.DataFrame)(a),
     "pandas, nullable": lambda a: frame(a).astype("Float64"),
     "pandas, objects": lambda a: frame(objects(a)),
     "polars": polar,
@@ -117,6 +118,9 @@ TRUTHS = {
     "objects, bool": lambda a: a.astype(bool).astype(object),
     "pandas bool": lambda a: frame(a).astype(bool),
     "pandas boolean": lambda a: frame(a).astype("boolean"),
+    "mixed columns": lambda a: (
+        frame(a) if a.ndim == 1 else frame(a).astype({"c0": bool, "c1": "Int8"})
+    ),
     "polars bool": lambda a: polar(a.astype(bool)),
 }
 
@@ -156,6 +160,9 @@ LABELS = {
     "pandas, nullable": lambda a: frame(a).convert_dtypes(),
     "pandas, categories": categories,
     "polars": polar_labels,
+    "polars, categories": lambda a: polar_labels(
+        a, pl.Categorical if isinstance(a.ravel()[0], str) else None
+    ),
 }
 #: Ways to hold labels of which none is missing, beside the others.
 COMPLETE_LABELS = {

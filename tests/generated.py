@@ -345,7 +345,7 @@ def fitted(face):
     family = "Categorical" if "Classifier" in face else "Poisson"
     y = tables.LABELS[:N] if family == "Categorical" else RESPONSES["Poisson"]
     y = y if "Population" in face else y[:, 0]
-    model = makes(face, family).fit(VALUES["quarters"], y)
+    model = makes(face, family).set_params(solver_kwargs={}).fit(VALUES["quarters"], y)
     model.posterior_ = made_up.drawn(model)
     return model, VALUES["quarters"], y
 
@@ -638,9 +638,8 @@ def kept(draw, wide=False):
     """Draw names, labels and strengths."""
     one = lambda *some: draw(st.sampled_from(some))  # noqa: E731
     text = st.sampled_from(WORDS) | st.text(max_size=5)
-    several = lambda n, what=text: draw(
-        st.lists(what, min_size=n, max_size=n, unique=True).map(tuple)
-    )  # noqa: E731
+    lists = lambda n, what: st.lists(what, min_size=n, max_size=n, unique=True)  # noqa: E731
+    several = lambda n, what=text: draw(lists(n, what).map(tuple))  # noqa: E731
     tree = one("matrix", "dict", "nested")
     kinds = [
         text,

@@ -452,6 +452,15 @@ def test_what_cannot_be_saved_is_refused_by_name_and_leaves_no_file(estimator, w
     assert not path.exists()
 
 
+@pytest.mark.parametrize("link", [jax.nn.softplus, jnp.exp])
+def test_estimators_with_a_link_of_jax_can_be_pickled(link):
+    estimator = with_parameters(GLM(inverse_link_function=link), ())
+    found = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(found.predict(X), estimator.predict(X))
+    assert found.inverse_link_function.__name__ == link.__name__
+    assert estimator.inverse_link_function is link
+
+
 # files that are not ours
 
 

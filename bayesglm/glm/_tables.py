@@ -109,5 +109,5 @@ def check_without_rows(found: Posterior | None, robust, *of_rows) -> None:
         raise ValueError(
             "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
         )
-    if robust or any(each is not None for each in of_rows):
+    if robust is not False or any(each is not None for each in of_rows):
         raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
