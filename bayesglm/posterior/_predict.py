@@ -122,7 +122,7 @@ def _quantile(draws: Draws, mu, p: float):
     mu = np.where(np.isfinite(mu), mu, 1.0)
     sd = np.sqrt(_families.variance(model, mu, scale)).max(axis=1)
     middle = mu.mean(axis=1)
-    if not (_families.is_discrete(model) or _families.is_positive(model)):
+    if _families.is_real(model):
         low, high = mu.min(axis=1) - 10.0 * sd, mu.max(axis=1) + 10.0 * sd
     else:
         low, high = np.full(middle.shape, -1.0), mu.max(axis=1) + 20.0 * sd + 5.0
