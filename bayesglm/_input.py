@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 __all__ = [
-    "Names", "check_names", "check_texts", "column_names", "did_you_mean", "is_missing", "is_one_of", "neuron_names",
-    "refuse_iterator", "require_y", "strengths", "to_labels", "to_numeric",
+    "Names", "check_names", "check_texts", "column_names", "did_you_mean", "epochs", "is_missing", "is_one_of",
+    "neuron_names", "refuse_iterator", "require_y", "strengths", "time_indexed", "to_labels", "to_numeric",
 ]  # fmt: skip
 
 
@@ -218,6 +218,19 @@ def _refuse_twice(names: list, name: str) -> None:
     twice = sorted({str(each) for each in names if names.count(each) > 1})
     if twice:
         raise ValueError(f"`{name}` has more than one column named {_some(twice)}. Rename them.")
+
+
+def time_indexed(*values):
+    """Return the first of some values, or of their leaves, that is a pynapple object with a time index, or None."""
+    leaves = (each for value in values for each in (value, *jax.tree.leaves(value)))
+    has_times = lambda each: hasattr(each, "time_support") and hasattr(each, "t")  # noqa: E731
+    return next(filter(has_times, leaves), None)
+
+
+def epochs(indexed) -> np.ndarray:
+    """Return the index of the epoch of its time support to which each row of a pynapple object belongs."""
+    starts = np.asarray(indexed.time_support.start)
+    return np.searchsorted(starts, np.asarray(indexed.t), side="right") - 1
 
 
 class Names(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import inspect
 import io as textio
 import pickle
 import re
@@ -30,6 +31,7 @@ import scipy.sparse
 import sklearn.base
 import tables
 from hypothesis import strategies as st
+from problems import layout_of
 
 import bayesglm as nmo
 from bayesglm import io
@@ -149,9 +151,12 @@ def makes(face, family, regularizer="Ridge", mask=None):
 
 def results(model, X, y=None, offset=None) -> dict[str, Any]:
     """Return everything that a fit says, labels as indices."""
+    with jax.enable_x64(True):  # as computed: what is shown otherwise is rounded
+        coef = np.concatenate([np.asarray(leaf) for leaf in jax.tree.leaves(model.coef_)])
+        intercept = np.asarray(model.intercept_)
     found = {
-        "coef": model._coef[2],  # as computed: what is shown is rounded
-        "intercept": model._intercept,
+        "coef": coef,
+        "intercept": intercept,
         "scale": np.asarray(model.scale_),
         "dof": np.asarray(model.dof_resid_),
     }
@@ -160,9 +165,9 @@ def results(model, X, y=None, offset=None) -> dict[str, Any]:
             model.predict(X, offset=offset) if name == "predict" else model.simulate(3, X)[0]
         )
         found[name] = np.asarray(found[name])
-        if model._classifier:
+        if hasattr(model, "classes_"):
             found[name] = np.vectorize(model.classes_.tolist().index)(found[name])
-    if model._classifier:
+    if hasattr(model, "classes_"):
         found["predict_proba"] = np.asarray(model.predict_proba(X, offset=offset))
     if y is not None:
         found["score"] = np.asarray(model.score(X, y, offset=offset))
@@ -538,7 +543,7 @@ class Settings(NamedTuple):
 def settings(draw, wide=False):
     """Draw what is set."""
     face = draw(st.sampled_from([*FACES]))
-    names = [name for name in SETTINGS if name in FACES[face]._argument_names()]
+    names = [name for name in SETTINGS if name in inspect.signature(FACES[face]).parameters]
     one = st.sampled_from([(name, k) for name in names for k in range(len(SETTINGS[name]))])
     step = st.lists(one, min_size=1, max_size=3, unique_by=lambda pair: pair[0]).map(tuple)
     return Settings(face, tuple(draw(st.lists(step, min_size=1, max_size=3))))
@@ -657,7 +662,7 @@ def check_kept(case: Kept) -> None:
         return
     model, X, y = made.value
     expected = results(model, X)
-    features = model._labels()["feature"]
+    features = layout_of(model).feature_labels
     assert len(set(features)) == P, features
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
@@ -665,8 +670,8 @@ def check_kept(case: Kept) -> None:
         others = [nmo.load_model(path), pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
         for other in others:
             same(results(other, X), expected)
-            assert other._names == model._names
-            assert list(map(str, other._labels()["feature"])) == features
+            assert layout_of(other).names == layout_of(model).names
+            assert list(map(str, layout_of(other).feature_labels)) == features
             for name, value in model.get_params().items():
                 same_setting(other.get_params()[name], value)
         others[0].save_params(path)

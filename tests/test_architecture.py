@@ -20,6 +20,7 @@ LONG_TESTS = {"test_input.py", "test_observation_models.py"}
 LAYERS = (
     "_progress",
     "_process",
+    "_messages",
     "_input",
     "_design",
     "_component",
@@ -32,6 +33,7 @@ LAYERS = (
     "regularizer",
     "labels",
     "leaves",
+    "_layout",
     "model",
     "_shards",
     "_objective",

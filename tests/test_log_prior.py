@@ -6,6 +6,7 @@ import numpyro.distributions as dist
 import pytest
 import tables
 from numpyro.infer.util import compute_log_probs
+from problems import problem_of
 from scipy import stats
 
 import bayesglm as nmo
@@ -42,7 +43,7 @@ def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=
     model = estimator.numpyro_model(
         X, y, intercept_prior=intercept_prior, scale_prior=scale_prior, prior=prior
     ).args[0]
-    problem = _lanes.double(estimator._checked(X, y, None, None)[1])
+    problem = _lanes.double(problem_of(estimator, X, y))
     weak = None if prior is None else weak_of(problem)
     scale = np.ones(problem.n_neurons)
     how = _lanes.priors_of(problem, "sample", scale, scale_prior, intercept_prior, weak)

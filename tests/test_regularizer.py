@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tables
 import textbook
+from problems import problem_of
 
 from bayesglm._penalty import penalty_prox, penalty_value
 from bayesglm.glm import GLM, ClassifierGLM, PopulationGLM
@@ -258,8 +259,7 @@ def test_strength_formats_mean_one_number_per_coefficient(name, case):
     model = GLM(regularizer=name, regularizer_strength=given)
     reference = GLM(regularizer=name, regularizer_strength=each)
     problems = [
-        m._checked(tables.X, tables.RESPONSES["Poisson"][:, 0], None, None)[1]
-        for m in (model, reference)
+        problem_of(m, tables.X, tables.RESPONSES["Poisson"][:, 0]) for m in (model, reference)
     ]
     for found, expected in zip(*(jax.tree.leaves(p.penalty) for p in problems), strict=True):
         np.testing.assert_array_equal(found, expected)

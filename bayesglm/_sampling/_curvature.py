@@ -7,7 +7,6 @@ Belsley, Kuh, Welsch (1980), Regression Diagnostics. doi:10.1002/0471725153
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from bayesglm._sampling import _laplace, _target
@@ -17,20 +16,16 @@ from bayesglm._sampling._target import Family, Lane, Shared
 _NAMED, _INFLATED = 3, 5.0
 
 
-def look(family: Family, shared: Shared, lanes: Lane, theta, names):
+def look(family: Family, shared: Shared, lanes: Lane, hessian, whiten, names):
     """Return what :class:`bayesglm.diagnostics.Curvature` holds, for each lane.
 
     Parameters
     ----------
-    theta : array (lanes, columns, features + 1)
-        Coefficients and intercepts at the mode.
+    hessian, whiten : arrays (lanes, size, size)
+        The curvature at the mode, and a root of its inverse.
     names : list of str
         Of the features.
     """
-    lanes = jax.device_put(lanes)
-    u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
-    _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, lanes, u))
-    whiten, _ = _laplace.invert(hessian)
     prior, used = _prior(family, lanes)
     n_coef = prior.shape[1]
     variance = np.sum(np.square(whiten[:, :n_coef]), axis=2)

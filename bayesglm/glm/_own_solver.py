@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, solvers
+from bayesglm import solvers
 from bayesglm._likelihood import sample_loss
 from bayesglm.glm import _solve
 from bayesglm.glm._problem import Problem
+from bayesglm.glm._settings import Settings
 
 #: Standard errors from the optimum up to which a solver of the user's own counts as converged.
 CLOSE = 0.1
@@ -63,27 +64,23 @@ class Task:
         Neurons that can be fitted; the others have no weight.
     """
 
-    estimator: Any
+    settings: Settings
     problem: Problem
     usable: Any = True
 
     def params(self, coef, intercept):
         """Return parameters (features, *outputs), (*outputs) as a tuple in the structure of X."""
-        design = self.problem.rows.design
-        dtype = design.matrix.dtype
+        layout, dtype = self.problem.layout, self.problem.rows.design.matrix.dtype
         coef = np.where(self.problem.mask, coef, 0.0).astype(dtype)
         usable = np.reshape(self.usable, (-1,) + (1,) * (len(_many(self.problem)) - 1))
         intercept = np.where(usable, np.reshape(intercept, _many(self.problem)), 1.0)
-        coef = jax.tree.map(jnp.asarray, _design.split(design.structure, design.widths, coef))
-        return coef, jnp.asarray(intercept.reshape(self.problem.outputs or (1,)), dtype)
+        coef = jax.tree.map(jnp.asarray, layout.tree(coef))
+        return coef, jnp.asarray(intercept.reshape(layout.outputs or (1,)), dtype)
 
     def arrays(self, params):
         """Return parameters in the structure of X as arrays (features, *outputs), (*outputs)."""
-        problem = self.problem
-        coef, intercept = self.estimator._check_params(
-            params, problem.rows.design, problem.n_neurons
-        )
-        return coef * problem.mask, intercept
+        coef, intercept = self.problem.layout.accept(params)
+        return coef * self.problem.mask, intercept
 
     def data(self):
         """Return what follows the parameters: X and y, and weights and offsets where there are any."""
@@ -95,7 +92,7 @@ class Task:
         X = jax.tree.unflatten(
             design.structure, [jnp.asarray(X[:, leaf]) for leaf in design.slices]
         )
-        y = rows.y[kept] if self.estimator._population else rows.y[kept, 0]
+        y = self.problem.layout.squeeze(rows.y[kept])
         weight = weight[kept]
         if rows.offset is None and (weight == 1).all():
             return X, jnp.asarray(y)
@@ -106,17 +103,16 @@ class Task:
 
     def solver(self, params):
         """Return the solver for parameters like these."""
-        estimator = self.estimator
+        settings = self.settings
         if self.problem.estimates_scale:
             raise ValueError(
                 "A dispersion that is part of the loss is estimated by the solvers of this package only. Give the "
                 "observation model a number, or leave `solver_name` out."
             )
-        kind = estimator.solver_spec.implementation
-        regularizer = estimator.regularizer.within(self.problem.mask)
-        strength = estimator.regularizer_strength
-        loss = Loss(self.problem)
-        return kind(loss, regularizer, strength, False, params, **estimator.solver_kwargs)
+        kind = solvers.get_solver(settings.solver_name).implementation
+        regularizer = settings.regularizer.within(self.problem.mask)
+        strength, how = settings.regularizer_strength, settings.solver_kwargs
+        return kind(Loss(self.problem), regularizer, strength, False, params, **how)
 
 
 def begin(task: Task, params):
@@ -150,14 +146,14 @@ def solve(task: Task, coef, intercept):
     start = task.params(coef, intercept)
     solver = task.solver(start)
     found, state, _ = run(task, solver, (coef, intercept))
-    theta = problem.by_neuron(*found)
+    theta = problem.layout.by_neuron(*found)
     finite = task.usable & np.isfinite(theta).all(axis=(1, 2))
     if not finite.any():
         raise ValueError(
             f"{type(solver).__name__} ended in NaN or infinite parameters: an invalid solution. Try other "
             "`solver_kwargs`, or other initial parameters."
         )
-    null = problem.by_neuron(*problem.initial())
+    null = problem.layout.by_neuron(*problem.initial())
     # No step of it is taken: it tells the distance by the curvature at the parameters found.
     outcome = _solve.solve(
         problem, finite, null, theta, solvers.ProxNewton(maxiter=0, stepsize=1.0), bar=False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm import links, solvers
+from bayesglm._messages import Message
 from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
 from bayesglm.glm import _dispersion, _start
@@ -190,7 +190,7 @@ def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
     n_rows, n_features = problem.rows.design.matrix.shape
     per_row = _ARRAYS_PER_ROW * n_rows * problem.rows.design.matrix.itemsize
     bytes_each = columns * (per_row + 8 * _MATRICES_PER_LANE * min(n_features, n_rows) ** 2)
-    n_panels = 1 if problem.joint else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
+    n_panels = 1 if problem.layout.tied else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
     width = -(-len(neurons) // n_panels)
     for first in range(0, len(neurons), width):
         panel = neurons[first : first + width]
@@ -226,7 +226,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
     else:
         state = run(objective)
     point, progress = state.point, state.progress
-    per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
+    per_lane = some.layout.spread
     outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
     outcome.loss[panel] = per_lane(point.loss)
@@ -354,8 +354,16 @@ def unconverged(outcome: Outcome, solver: solvers.Solver) -> str:
     )
 
 
-def warn(outcome: Outcome, labels, unconverged: str) -> None:
-    """Warn once, naming the neurons whose estimates are not to be trusted; labels are None for a single model."""
+def messages(outcome: Outcome, labels, unconverged: str) -> tuple[Message, ...]:
+    """Return one message that names the neurons whose estimates are not to be trusted, if there are any.
+
+    Parameters
+    ----------
+    labels : list or None
+        Of the neurons; None for a single model.
+    unconverged
+        What it says of those that are not at their optimum.
+    """
     usable, finite = outcome.usable, outcome.finite
     separated, absent = outcome.separated, outcome.absent
     cases = (
@@ -380,13 +388,12 @@ def warn(outcome: Outcome, labels, unconverged: str) -> None:
         ),
         (finite & ~separated & ~outcome.converged, unconverged),
     )
-    messages = [
+    found = [
         f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"
         for which, text in cases
         if which.any()
     ]
-    if messages:
-        warnings.warn(" ".join(messages), RuntimeWarning, stacklevel=4)
+    return (Message(RuntimeWarning, " ".join(found)),) if found else ()
 
 
 def listed(neurons, labels=None, most: int = 10) -> str:
