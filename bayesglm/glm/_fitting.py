@@ -76,7 +76,7 @@ class Fitting(Parameters):
         def broadcast(strength):
             return _design.per_coefficient(strength, *shape, "regularizer_strength")
 
-        penalty = self.regularizer.terms(self.regularizer_strength, mask, broadcast, design.slices)
+        prior = self.regularizer.prior(self.regularizer_strength, mask, broadcast, design.slices)
         n_classes = self._encoder.n_classes if self._classifier else None
         return Problem(
             rows,
@@ -84,8 +84,7 @@ class Fitting(Parameters):
             self.inverse_link_function,
             n_classes,
             outputs,
-            mask,
-            penalty,
+            prior,
         )
 
     def _given_scale(self, problem: Problem) -> Problem:
@@ -117,8 +116,7 @@ class Fitting(Parameters):
         if kind.stochastic and self._has_theory():
             rows = problem.rows
             strength = self.regularizer_strength
-            is_ridge = problem.penalty.l2 is not None and problem.penalty.smooth
-            convexity = strength if is_ridge and isinstance(strength, float) else None
+            convexity = problem.prior.convexity() if isinstance(strength, float) else None
             kwargs["batch_size"], kwargs["stepsize"] = solvers.batch_size_and_stepsize(
                 rows.design.matrix[:],
                 rows.y,
@@ -218,7 +216,7 @@ class Fitting(Parameters):
         )
         coef, intercept = problem.params(outcome.theta)
         design = rows.design
-        dof = _results.residual_dof(self.regularizer, problem, coef)
+        dof = _results.residual_dof(problem, coef)
         _log.info(
             "fitted %d neurons in %d steps of %s and %.3g s: %d converged", problem.n_neurons,
             outcome.iter_num, self.solver_name, time.perf_counter() - begin, outcome.converged.sum(),
@@ -336,7 +334,7 @@ class Fitting(Parameters):
                 raise ValueError(
                     "The update ended in NaN parameters. Use a smaller `stepsize` in `solver_kwargs`."
                 )
-            dof = _results.residual_dof(self.regularizer, problem, new[0], n_samples)
+            dof = _results.residual_dof(problem, new[0], n_samples)
             scale = _results.scale(problem, outcome, problem.dispersion, dof, *new)
         design = problem.rows.design
         self._coef = (design.structure, design.widths, new[0])

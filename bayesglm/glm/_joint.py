@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,6 +12,8 @@ import numpyro.distributions as dist
 from bayesglm import links, observation_models
 from bayesglm import model as joint_model
 from bayesglm.glm import _lanes, _results
+from bayesglm.glm._problem import Problem
+from bayesglm.prior import Gaussian, Prior
 
 
 def numpyro_model(
@@ -24,7 +27,9 @@ def numpyro_model(
     if scale_prior is None:
         scale_prior = default_scale_prior(problem)
     scale = _scale(estimator, scale, scale_prior)
-    weak = None if prior is None else weak_of(problem)
+    weak = None
+    if prior is not None:
+        problem, weak = weakly(problem)
     parts = model_of(estimator, problem, scale, intercept_prior, weak)
     return partial(joint_model.joint, parts, y=parts.y)
 
@@ -44,14 +49,12 @@ def model_of(estimator, problem, scale, intercept_prior, weak) -> joint_model.Mo
     return joint_model.Model(
         observation_model=estimator.observation_model,
         inverse_link=estimator.inverse_link_function,
-        regularizer=estimator.regularizer,
-        penalty=problem.penalty,
+        prior=problem.prior,
         X=rows.design.matrix,
         y=shape(rows.y),
         weight=shape(np.broadcast_to(rows.weight, rows.y.shape)),
         offset=None if rows.offset is None else shape(rows.offset),
         n=rows.n if population else rows.n[0],
-        mask=problem.mask,
         n_classes=problem.n_classes,
         scale=scale,
         intercept_prior=intercept_prior,
@@ -110,8 +113,8 @@ def check_counts(observation_model, y, weight) -> None:
         )
 
 
-def weak_of(problem) -> joint_model.Weak:
-    """Return weakly informative priors in the units of the data.
+def weakly(problem) -> tuple[Problem, joint_model.WeakIntercept]:
+    """Return the problem with weakly informative priors in the units of the data, and that of its intercepts.
 
     References
     ----------
@@ -131,7 +134,7 @@ def weak_of(problem) -> joint_model.Weak:
         unit = np.maximum(unit, np.finfo(float).tiny)
     spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     sd = 2.5 * unit / spread[:, None]
-    shape = (len(sd), problem.n_neurons, -1)
-    precision = np.broadcast_to(sd[..., None] ** -2, problem.mask.reshape(shape).shape)
-    precision = precision.reshape(problem.mask.shape)
-    return joint_model.Weak(precision, mean, location, unit, dist.Normal(0.0, 2.5))
+    strength = np.repeat(sd**-2, problem.outputs[-1] if problem.n_classes else 1, axis=1)
+    term = Gaussian(strength=strength.reshape(problem.mask.shape), unit="absolute")
+    intercept = joint_model.WeakIntercept(mean, location, unit, dist.Normal(0.0, 2.5))
+    return replace(problem, prior=Prior.of(term, problem.mask)), intercept

@@ -322,10 +322,10 @@ class Predictive(Sampling):
             sandwich = _robust.asked(robust, groups, trials, maxlags, rows.weight)
             found = _asymptotics.standard_errors(self, problem, sandwich)
         labels, coef = self._labels(), self._coef[2]
-        tests = all(term is None for term in problem.penalty)
+        tests = problem.prior.flat
         table = posterior.asymptotic((coef, self._intercept), *found, labels, prob, tests)
         dof = np.concatenate([np.ravel(part) for part in found.dof])
-        table.attrs["interval"] = _asymptotics.meaning(problem.penalty, sandwich, dof, prob)
+        table.attrs["interval"] = _asymptotics.meaning(problem.prior, sandwich, dof, prob)
         table.attrs["dispersion"] = self._dispersion()
         return table
 

@@ -17,9 +17,9 @@ from bayesglm import _design, links, observation_models
 from bayesglm._design import Design, Stored
 from bayesglm._input import require_y, to_labels
 from bayesglm._objective import Objective, Spec, chunks_of
-from bayesglm._penalty import Penalty
 from bayesglm._shards import Data, Matrix, Shards, cuts, even, fill, filled_length
 from bayesglm.labels import MISSING
+from bayesglm.prior import Prior
 
 # Rows that the centre of the features is taken from; it only has to be close.
 _CENTRE_ROWS = 2048
@@ -234,14 +234,12 @@ def check_offset(offset, shape, encoder, dtype):
 
 @dataclass(frozen=True)
 class Problem:
-    """A penalised GLM: rows, family, penalty and mask.
+    """A penalised GLM: rows, family, and the prior with its mask.
 
     Parameters
     ----------
-    mask : bool array (features, *outputs)
-        Coefficients in use.
-    penalty
-        Terms (features, *outputs).
+    prior
+        Of coefficients (features, *outputs), and which of these are in use.
     scale : array (neurons,), optional
         Dispersions that enter the loss, in place of the family's.
     """
@@ -251,9 +249,13 @@ class Problem:
     inverse_link: Any
     n_classes: int | None
     outputs: tuple[int, ...]
-    mask: np.ndarray
-    penalty: Penalty
+    prior: Prior
     scale: np.ndarray | None = None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Coefficients in use, bool (features, *outputs)."""
+        return self.prior.mask
 
     @property
     def dispersion(self) -> np.ndarray:
@@ -277,12 +279,7 @@ class Problem:
     @property
     def joint(self) -> bool:
         """Whether a group of the penalty ties neurons together, so that they are one lane."""
-        group = self.penalty.group
-        if group is None or self.n_neurons == 1:
-            return False
-        ids = group.reshape(len(group), self.n_neurons, -1)
-        found = [set(np.unique(ids[:, k])) - {-1} for k in range(self.n_neurons)]
-        return sum(map(len, found)) > len(set().union(*found))
+        return self.prior.ties(self.n_neurons)
 
     @property
     def n_lanes(self) -> int:
@@ -336,7 +333,8 @@ class Problem:
         family = observation_models.static(self.observation_model)
         spec = Spec(family, self.inverse_link, self.n_classes)
         mask = self.to_lanes(self.mask)
-        return Objective(spec, shards, n.astype(float), power, self._lane_penalty(), mask)
+        prior = self.prior.in_lanes(lanes)
+        return Objective(spec, shards, n.astype(float), power, prior, mask)
 
     def _pieces(self, whole: bool, work_per_row: int) -> list[tuple[int, int, int]]:
         X = self.rows.design.matrix
@@ -391,21 +389,6 @@ class Problem:
         offset = last(offset)
         return offset.reshape(self.n_lanes if len(offset) > 1 else 1, -1, offset.shape[-1])
 
-    def _lane_penalty(self) -> Penalty:
-        terms = [None if t is None else self.to_lanes(t) for t in self.penalty[:2]]
-        if self.penalty.group is None:
-            return Penalty(*terms)
-        groups = self.to_lanes(self.penalty.group)
-        local = np.full_like(groups, -1)
-        strengths = []
-        for lane, ids in enumerate(groups):
-            found = np.unique(ids[ids >= 0])
-            local[lane] = np.where(ids >= 0, np.searchsorted(found, ids), -1)
-            strengths.append(self.penalty.group_strength[found])
-        width = max(1, *(len(s) for s in strengths))
-        strength = np.stack([np.pad(s, (0, width - len(s))) for s in strengths])
-        return Penalty(*terms, strength, local)
-
     def by_neuron(self, coef, intercept) -> np.ndarray:
         """Join coefficients and intercepts to (neurons, columns, features + 1)."""
         theta = self.theta(coef, intercept)
@@ -419,16 +402,9 @@ class Problem:
         some = lambda a: a[:, neurons] if a.shape[1] > 1 else a  # noqa: E731
         offset = None if rows.offset is None else some(rows.offset)
         rows = Rows(rows.design, rows.y[:, neurons], some(rows.weight), offset)
-        mask = self.mask[:, neurons]
-        columns = lambda t: None if t is None else t[:, neurons]  # noqa: E731
-        penalty = Penalty(
-            columns(self.penalty.l2), columns(self.penalty.l1), self.penalty.group_strength,
-            columns(self.penalty.group),
-        )  # fmt: skip
+        prior = self.prior.select(neurons)
         scale = None if self.scale is None else self.scale[neurons]
-        return replace(
-            self, rows=rows, outputs=mask.shape[1:], mask=mask, penalty=penalty, scale=scale
-        )
+        return replace(self, rows=rows, outputs=prior.mask.shape[1:], prior=prior, scale=scale)
 
     def _mean(self, values) -> np.ndarray:
         """Return the weighted mean over rows of values (samples, neurons), per neuron."""

@@ -14,7 +14,7 @@ from bayesglm._sampling import _curvature, _laplace
 from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Replicates, Responses
 from bayesglm.glm import _lanes, _results
 from bayesglm.glm._configuration import of_fit
-from bayesglm.glm._joint import weak_of
+from bayesglm.glm._joint import weakly
 from bayesglm.glm._predictive import Predictive
 from bayesglm.glm._problem import check_offset
 
@@ -262,7 +262,9 @@ class Reporting(Predictive):
             and self._posterior["posterior"].attrs.get("prior") == "auto"
         )
         scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-        weak = weak_of(problem) if auto else None
+        weak = None
+        if auto:
+            problem, weak = weakly(problem)
         priors = _lanes.priors_of(problem, "plugin", scale, None, None, weak)
         family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
         coef, intercept = self._coef[2], self._intercept.reshape(problem.outputs)

@@ -19,7 +19,7 @@ from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
 from bayesglm.glm import _attach, _lanes, _log_prior, _results
 from bayesglm.glm._fitting import Fitting
-from bayesglm.glm._joint import check_counts, check_priors, default_scale_prior, model_of, weak_of
+from bayesglm.glm._joint import check_counts, check_priors, weakly
 from bayesglm.glm._solve import listed
 from bayesglm.regularizer import UnRegularized
 
@@ -148,7 +148,9 @@ class Sampling(Fitting):
         _check_structure(self, rows.design)
         check_counts(self.observation_model, rows.y, rows.weight)
         problem = _lanes.double(self._problem(rows))
-        weak = weak_of(problem) if prior == "auto" else None
+        weak = None
+        if prior == "auto":
+            problem, weak = weakly(problem)
         own = weak is not None or intercept_prior is not None
         if own and scale == "plugin" and _lanes.has_dispersion(problem):
             raise ValueError(
@@ -182,22 +184,13 @@ class Sampling(Fitting):
             options.progress.phase("mode")
             found = _sampler.true_modes(family, shared, lanes, sampled, options)
             fitted |= _at_mode(problem, found, rows)
-        log_prior = _log_prior.at_draws(
-            self._model(problem, priors, scale_prior), family, shared, lanes, sampled[:3]
-        )
+        log_prior = _log_prior.at_draws(family, shared, lanes, sampled[:3])
         fitted["_names"] = names
         tree = self._tree(problem, sampled, options, seed, priors, log_prior, names)
         told = "\n".join(text for kind, text in messages if issubclass(kind, RuntimeWarning))
         tree["posterior"].attrs["fit_warnings"] = told
         message = _message(sampled, options, problem, labels)
         return fitted, tree, messages + [(RuntimeWarning, message)] * bool(message)
-
-    def _model(self, problem, priors, scale_prior):
-        """Return the model that was sampled."""
-        scale = priors.scale
-        if not isinstance(scale, np.ndarray):  # in units of the responses
-            scale = default_scale_prior(problem) if scale_prior is None else scale_prior
-        return model_of(self, problem, scale, priors.intercept, priors.weak)
 
     def _tree(self, problem, sampled, options, seed, priors, log_prior, names):
         design = problem.rows.design
@@ -281,12 +274,7 @@ def _check_structure(estimator, design) -> None:
 def problem_view(problem, proper_intercept: bool, labels) -> _propriety.View:
     """Return what decides whether the posterior is proper."""
     design = problem.rows.design
-    penalty = problem.penalty
-    if penalty.group is not None:
-        flat = (penalty.group < 0) | (penalty.group_strength[np.maximum(penalty.group, 0)] == 0)
-    else:
-        terms = [t for t in penalty[:2] if t is not None]
-        flat = np.broadcast_to(sum(terms, np.zeros(())) == 0, problem.mask.shape)
+    n_neurons = problem.n_neurons
     by_neuron = (design.n_features, problem.n_neurons, -1)
     intercept = problem.initial()[1].reshape(problem.n_neurons, -1)
     if (
@@ -296,15 +284,16 @@ def problem_view(problem, proper_intercept: bool, labels) -> _propriety.View:
     return _propriety.View(
         problem.observation_model, problem.inverse_link, design.matrix,
         np.broadcast_to(problem.rows.weight, problem.rows.y.shape),
-        (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
+        problem.prior.unpenalised().reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
         feature_labels(design.structure, design.widths, design.names), labels,
+        [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)],
     )  # fmt: skip
 
 
 def _check_information(view, problem, spread) -> None:
     """Raise for neurons with a flat prior along a direction of which the responses say nothing."""
     spread = np.repeat(spread, problem.n_neurons // problem.n_lanes)
-    _propriety.check_information(view, np.where(view.flat.any(axis=0), spread, 0.0))
+    _propriety.check_information(view, np.where(view.is_flat, spread, 0.0))
 
 
 def _start(problem, family, fitted, priors):
