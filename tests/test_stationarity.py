@@ -148,3 +148,33 @@ def test_steps_from_theory_end_at_the_optimum(face, solver, kind):
     else:
         model = nmo.glm.PopulationGLM("Poisson", "softplus", **kwargs).fit(tables.X, y)
         assert_columns_at_optimum(model, "Poisson", "softplus", kind, y)
+
+
+KINKED = [kind for kind in tables.REGULARIZERS if kind not in tables.SMOOTH]
+
+
+@pytest.mark.parametrize("kind", KINKED)
+@pytest.mark.parametrize(("family", "link"), [*PAIRS, ("Categorical", "softmax")])
+def test_the_weight_of_near_copies_of_a_feature_is_split_as_the_optimum_does(
+    family, link, kind, rng
+):
+    """A penalty that moves little leaves both of the pair, or the one that a curvature of 1e-2 to 1e-10 asks for."""
+    strength = tables.REGULARIZERS[kind]
+    strength = (strength[0] / 30, strength[1]) if kind == "ElasticNet" else strength / 30
+    classes = family == "Categorical"
+    y = tables.LABELS if classes else tables.RESPONSES[family]
+    for apart in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
+        X = tables.X.copy()
+        X[:, 3] = X[:, 0] + apart * rng.normal(size=len(X))
+        model = (
+            nmo.glm.ClassifierPopulationGLM(tables.N_CLASSES, None, kind, strength)
+            if classes
+            else nmo.glm.PopulationGLM(family, link, kind, strength)
+        ).fit(X, y)
+        coef, intercept = fitted(model)
+        for k in range(tables.N_NEURONS):
+            n_classes = tables.N_CLASSES if classes else 1
+            problem = Problem(family, link, X, y[:, k], kind, strength, n_classes)
+            found = problem.theta(coef[:, k], intercept[k])
+            # It is its own support that is proven to be right. The floor of float64 (`solvers._run`).
+            assert problem.distance(found, problem.stationary_point(found, below=0.0)) <= 1e-3

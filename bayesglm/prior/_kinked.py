@@ -44,11 +44,9 @@ class Separable(Term):
         diagonal = np.eye(coef.shape[-1]) * curvature[..., None] if curvature.any() else None
         return Bend(active, (high - low) / (2.0 * by), diagonal)
 
-    def stopped(self, new, old):
-        """Return a step that stops at the kink where it changes the sign."""
-        return np.where(
-            (new * old < 0) & (sum(getattr(self, n) for n in self.arrays) > 0), 0.0, new
-        )
+    def crossing(self, new, old):
+        """Return where a step crosses the kink."""
+        return (new * old < 0) & (sum(getattr(self, name) for name in self.arrays) > 0)
 
     def level(self, diagonal):
         """Return a diagonal that the prox can take: any."""
@@ -358,9 +356,9 @@ class GroupLaplace(Term):
         extra = curved - np.where(same, (ratio * unit)[..., :, None] * unit[..., None, :], 0.0)
         return Bend(positive | outside, ratio * coef, extra)
 
-    def stopped(self, new, old):
-        """Return the step: a group turns, and does not stop at zero."""
-        return new
+    def crossing(self, new, old):
+        """Nowhere: a group turns, and does not stop at zero."""
+        return np.zeros(new.shape, bool)
 
     def level(self, diagonal):
         """Raise a diagonal to its largest entry within each group, as the prox needs."""

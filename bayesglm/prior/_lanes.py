@@ -197,12 +197,13 @@ class LanePrior(NamedTuple):
             curvature[..., rows[:, None], rows[None, :]] = found.curvature
         return Bend(active, slope, curvature)
 
-    def stopped(self, new, old):
-        """Return a step that stops at the kinks that it crosses."""
+    def crossing(self, new, old):
+        """Return where a step crosses a kink at zero, bool."""
+        found = np.zeros(new.shape, bool)
         for term in self.terms:
-            part = term.stopped(*(_taken(a, term.features) for a in (new, old)))
-            new = _placed(new, part, term.features)
-        return new
+            part = term.crossing(*(_taken(a, term.features) for a in (new, old)))
+            found = _placed(found, part, term.features)
+        return found
 
     def level(self, diagonal):
         """Return a diagonal raised to what :meth:`prox` can take: constant within groups."""

@@ -173,12 +173,17 @@ def _solved(model: _Model, accuracy, reshift):
         if reshift is not None:
             # Among classes that are all active, the smooth problem below would be flat.
             w = part.lower(reshift(w, lanes), w)
-        w = _finish(part, w)
+        w, _ = _finish(part, w)
         after = part.forward(w)
-        residual = np.sqrt(dot(w - after, part.weight * (w - after)))
+        far = np.sqrt(dot(w - after, part.weight * (w - after))) > accuracy[lanes]
         # A finished step leaves the coefficients it cannot free at zero; `after` may free them.
         found[lanes] = after
-        lanes = lanes[residual > accuracy[lanes]]
+        near = np.flatnonzero(~far)
+        if len(near):
+            # A prox step is short where features are near-copies of each other, whatever the distance.
+            found[lanes[near]], left = _finish(part.select(near), after[near])
+            far[near] = left > accuracy[lanes[near]]
+        lanes = lanes[far]
         if not len(lanes):
             break
     return found
@@ -198,7 +203,10 @@ def _accelerated(model: _Model, w):
 
 
 def _finish(model: _Model, w):
-    """Newton step among the non-zero coefficients, kept where it goes down."""
+    """Newton step among the non-zero coefficients, kept where it goes down, and how long it is in the model's metric.
+
+    A step that crosses kinks ends there in these coefficients, or, where that goes up, at the first of them.
+    """
     active, pull, extra = model.kinks.bend(w, model.mask)
     rhs = np.where(active, model.slope(w) + pull, 0.0)
     both = active[..., :, None] & active[..., None, :]
@@ -213,6 +221,13 @@ def _finish(model: _Model, w):
     try:
         move = np.linalg.solve(unit, (rhs * root)[..., None])[..., 0] * root
     except np.linalg.LinAlgError:
-        return w
-    new = np.where(active, w - move, w)
-    return model.lower(model.kinks.stopped(new, w), w)
+        return w, np.full(len(w), np.inf)
+    length = np.sqrt(np.maximum(dot(rhs, move), 0.0))
+    new = w - move
+    crossing = model.kinks.crossing(new, w)
+    if not crossing.any():
+        return model.lower(new, w), length
+    share = np.where(crossing, w / np.where(crossing, move, 1.0), np.inf)
+    first = np.minimum(share.min(axis=(1, 2), keepdims=True), 1.0)
+    short = model.lower(np.where(crossing & (share <= first), 0.0, w - first * move), w)
+    return model.lower(np.where(crossing, 0.0, new), short), length
