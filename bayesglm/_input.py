@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 __all__ = [
-    "Names", "check_names", "column_names", "did_you_mean", "is_missing", "neuron_names", "require_y", "strengths",
-    "to_labels", "to_numeric",
+    "Names", "check_names", "column_names", "did_you_mean", "epochs", "is_missing", "neuron_names", "require_y",
+    "strengths", "time_indexed", "to_labels", "to_numeric",
 ]  # fmt: skip
 
 
@@ -181,6 +181,19 @@ def column_names(value, name: str = "X") -> tuple[str, ...] | None:
     if twice:
         raise ValueError(f"`{name}` has more than one column named {_some(twice)}. Rename them.")
     return tuple(map(str, names))
+
+
+def time_indexed(*values):
+    """Return the first of some values, or of their leaves, that is a pynapple object with a time index, or None."""
+    leaves = (each for value in values for each in (value, *jax.tree.leaves(value)))
+    has_times = lambda each: hasattr(each, "time_support") and hasattr(each, "t")  # noqa: E731
+    return next(filter(has_times, leaves), None)
+
+
+def epochs(indexed) -> np.ndarray:
+    """Return the index of the epoch of its time support to which each row of a pynapple object belongs."""
+    starts = np.asarray(indexed.time_support.start)
+    return np.searchsorted(starts, np.asarray(indexed.t), side="right") - 1
 
 
 class Names(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import constraints
 
 from bayesglm import links
@@ -11,15 +12,59 @@ from bayesglm.distributions import PredictorDistribution
 
 __all__ = [
     "SCALE_BOUNDS",
+    "clip_nonzero",
+    "clip_positive",
+    "clip_probability",
+    "geometric_mean",
     "kappa",
     "loss_of",
     "most_likely_scale",
+    "require_support",
     "response_distribution",
     "sample_loss",
+    "sum_of_means",
 ]
 
 #: Smallest and largest dispersion that is estimated within a loss. At the smallest, counts are as good as Poisson.
 SCALE_BOUNDS = 1e-6, 1e4
+
+
+def clip_positive(rate):
+    """Return means that have a logarithm."""
+    return jnp.maximum(rate, jnp.finfo(rate.dtype).eps)
+
+
+def clip_nonzero(rate):
+    """Return means that have a logarithm, in any units: only one that underflows has none."""
+    return jnp.maximum(rate, jnp.finfo(rate.dtype).tiny)
+
+
+def clip_probability(rate):
+    """Return probabilities that have a logarithm, and whose complements have."""
+    eps = jnp.finfo(rate.dtype).eps
+    return jnp.clip(rate, eps, 1.0 - eps)
+
+
+def sum_of_means(scores):
+    """Return the mean over samples, summed over neurons."""
+    return jnp.sum(jnp.mean(scores, axis=0))
+
+
+def geometric_mean(scores):
+    """Return the geometric mean over samples, multiplied over neurons."""
+    return jnp.prod(jnp.exp(jnp.mean(jnp.log(scores), axis=0)))
+
+
+def require_support(allowed, y, family: str, support: str) -> None:
+    """Raise for the first response that is not allowed (NaN is a missing response, not a wrong one)."""
+    wrong = ~(allowed | np.isnan(y))
+    if wrong.any():
+        where = np.unravel_index(np.argmax(wrong), wrong.shape)
+        index = where[0] if len(where) == 1 else tuple(int(i) for i in where)
+        raise ValueError(
+            f"A {family} response must be {support}, but `y[{index}]` is {y[where]}. "
+            "Check the units of `y` or choose another observation model."
+        )
 
 
 def loss_of(distribution, y):

@@ -12,12 +12,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy import special, stats
 
-from bayesglm.observation_models import (
-    BernoulliObservations,
-    NegativeBinomialObservations,
-    PoissonObservations,
-)
-from bayesglm.posterior import families
+from bayesglm import _families as families
 
 # Counts in a bin, on average, and share of bins with several, up to which a response is taken for a spike train.
 _RARE, _SEVERAL = 0.5, 0.05
@@ -131,8 +126,7 @@ def outlier(found: Intervals) -> Deviation:
 
 def is_spike_train(model, y, weight) -> np.ndarray:
     """Return which neurons have rare, mostly single events in their bins."""
-    counts = (PoissonObservations, BernoulliObservations, NegativeBinomialObservations)
-    if not isinstance(model, counts):
+    if not families.is_discrete(model):
         return np.zeros(y.shape[1], bool)
     used = np.broadcast_to(weight > 0, y.shape)
     share = lambda what: np.mean(what, axis=0, where=used)  # noqa: E731

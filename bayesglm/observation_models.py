@@ -16,7 +16,16 @@ import numpy as np
 from bayesglm import links
 from bayesglm._component import Component
 from bayesglm._input import did_you_mean
-from bayesglm._likelihood import loss_of, most_likely_scale
+from bayesglm._likelihood import (
+    clip_nonzero,
+    clip_positive,
+    clip_probability,
+    geometric_mean,
+    loss_of,
+    most_likely_scale,
+    require_support,
+    sum_of_means,
+)
 from bayesglm.distributions import (
     BernoulliPredictor,
     CategoricalPredictor,
@@ -45,8 +54,9 @@ class Observations(Component, abc.ABC):
     """A family of response distributions.
 
     A family of your own subclasses this and supplies `default_inverse_link_function` and :meth:`distribution`;
-    the rest follows. `rate` below is the mean of the response (for a categorical model: log-probabilities, classes
-    last), `y` and `rate` have shape (samples,) or (samples, neurons), and `scale` is the dispersion.
+    the rest follows. `predicted_rate` below is the mean of the response (for a categorical model: log-probabilities,
+    classes last), responses and means have shape (samples,) or (samples, neurons), and `scale` is the dispersion, by
+    default that of the model.
     """
 
     default_inverse_link_function: Callable
@@ -70,8 +80,26 @@ class Observations(Component, abc.ABC):
             Dispersion.
         """
 
-    #: Dispersion used where none is given.
-    scale: float | str = 1.0
+    _scale: float | str = 1.0
+
+    @property
+    def scale(self):
+        """Dispersion used where none is given."""
+        return self._scale
+
+    @scale.setter
+    def scale(self, value):
+        self._scale = self._check_scale(value)
+
+    @staticmethod
+    def _check_scale(value):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = np.nan
+        if not (np.isfinite(number) and number > 0):
+            raise ValueError(f"`scale` must be a positive number, but {value!r} was given.")
+        return number
 
     @property
     def scale_origin(self) -> str:
@@ -104,44 +132,38 @@ class Observations(Component, abc.ABC):
         """Return the mean of a model without predictors, in the shape of `rate`."""
         return jnp.broadcast_to(jnp.mean(jnp.asarray(y, rate.dtype), axis=0), rate.shape)
 
-    def _negative_log_likelihood(self, y, rate, aggregate_sample_scores=None):
-        loss = loss_of(self._of_rate(rate, None), y)
-        aggregate = (
-            _mean_over_samples if aggregate_sample_scores is None else aggregate_sample_scores
-        )
-        return aggregate(loss)
+    def _negative_log_likelihood(self, y, predicted_rate, aggregate_sample_scores=sum_of_means):
+        return aggregate_sample_scores(loss_of(self._of_rate(predicted_rate, None), y))
 
-    def log_likelihood(self, y, rate, scale=None, aggregate_sample_scores=jnp.mean):
+    def log_likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=sum_of_means):
         """Return the aggregated log-likelihood, with its normalising constants.
 
         Parameters
         ----------
-        y, rate
-            Response and mean.
-        scale
-            Dispersion; by default that of the model.
         aggregate_sample_scores
-            Applied to the log-likelihoods of all responses.
+            Applied to the log-likelihoods of all responses; by default their mean over samples, summed over neurons.
         """
-        return aggregate_sample_scores(self._of_rate(rate, scale).log_prob(jnp.asarray(y)))
+        return aggregate_sample_scores(
+            self._of_rate(predicted_rate, scale).log_prob(jnp.asarray(y))
+        )
 
-    def likelihood(self, y, rate, scale=None, aggregate_sample_scores=jnp.mean):
+    def likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=sum_of_means):
         """Return the exponential of :meth:`log_likelihood`."""
-        return jnp.exp(self.log_likelihood(y, rate, scale, aggregate_sample_scores))
+        return jnp.exp(self.log_likelihood(y, predicted_rate, scale, aggregate_sample_scores))
 
-    def deviance(self, y, rate, scale=None):
+    def deviance(self, spike_counts, predicted_rate, scale=None):
         """Return twice the log-likelihood ratio of the saturated model to this one, per response.
 
         References
         ----------
         McCullagh, Nelder (1989), Generalized Linear Models, section 2.3. doi:10.1007/978-1-4899-3242-6
         """
-        y = jnp.asarray(y)
-        model = self._of_rate(rate, scale)
+        y = jnp.asarray(spike_counts)
+        model = self._of_rate(predicted_rate, scale)
         saturated = self._of_rate(self._saturated_rate(y), scale)
         return 2.0 * getattr(model, "kappa", 1.0) * (loss_of(model, y) - loss_of(saturated, y))
 
-    def estimate_scale(self, y, rate, dof_resid):
+    def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return the dispersion estimated from the residuals.
 
         Parameters
@@ -151,14 +173,14 @@ class Observations(Component, abc.ABC):
         """
         return jnp.ones_like(jnp.atleast_1d(jnp.mean(jnp.asarray(y, float), axis=0)))
 
-    def sample_generator(self, key, rate, scale=None):
-        """Draw responses in the shape of `rate`."""
-        return self._of_rate(rate, scale).sample(key)
+    def sample_generator(self, key, predicted_rate, scale=None):
+        """Draw responses in the shape of the means."""
+        return self._of_rate(predicted_rate, scale).sample(key)
 
     def pseudo_r2(
         self,
         y,
-        rate,
+        predicted_rate,
         score_type="pseudo-r2-McFadden",
         scale=None,
         aggregate_sample_scores=jnp.mean,
@@ -185,7 +207,7 @@ class Observations(Component, abc.ABC):
             raise NotImplementedError(
                 f"`score_type` must be one of {SCORE_TYPES}, but {score_type!r} was given."
             )
-        rate = _as_float(rate)
+        rate = _as_float(predicted_rate)
         null = self._null_rate(y, rate)
         if score_type == "pseudo-r2-Cohen":
             residual = aggregate_sample_scores(self.deviance(y, rate))
@@ -202,40 +224,6 @@ def _as_float(rate):
     return jnp.asarray(rate, jnp.result_type(rate, float))
 
 
-def _mean_over_samples(scores):
-    return jnp.sum(jnp.mean(scores, axis=0))
-
-
-def _clip_positive(rate):
-    return jnp.maximum(rate, jnp.finfo(rate.dtype).eps)
-
-
-def _clip_nonzero(rate):  # in any units: only a mean that underflows has no logarithm
-    return jnp.maximum(rate, jnp.finfo(rate.dtype).tiny)
-
-
-def _clip_probability(rate):
-    eps = jnp.finfo(rate.dtype).eps
-    return jnp.clip(rate, eps, 1.0 - eps)
-
-
-def _require(allowed, y, family: str, support: str) -> None:
-    """Raise for the first response that is not allowed (NaN is a missing response, not a wrong one)."""
-    wrong = ~(allowed | np.isnan(y))
-    if wrong.any():
-        where = np.unravel_index(np.argmax(wrong), wrong.shape)
-        index = where[0] if len(where) == 1 else tuple(int(i) for i in where)
-        raise ValueError(
-            f"A {family} response must be {support}, but `y[{index}]` is {y[where]}. "
-            "Check the units of `y` or choose another observation model."
-        )
-
-
-def _geometric_mean(scores):
-    """Return the geometric mean over samples, multiplied over neurons."""
-    return jnp.prod(jnp.exp(jnp.mean(jnp.log(scores), axis=0)))
-
-
 class PoissonObservations(Observations):
     """Poisson counts: variance equal to the mean.
 
@@ -244,11 +232,11 @@ class PoissonObservations(Observations):
 
     default_inverse_link_function = staticmethod(links.exp)
     distribution = staticmethod(PoissonPredictor)
-    _clip = staticmethod(_clip_positive)
+    _clip = staticmethod(clip_positive)
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        _require(y >= 0, y, "Poisson", "non-negative")
+        require_support(y >= 0, y, "Poisson", "non-negative")
 
 
 class GammaObservations(Observations):
@@ -256,17 +244,20 @@ class GammaObservations(Observations):
 
     default_inverse_link_function = staticmethod(links.one_over_x)
     distribution = staticmethod(GammaPredictor)
-    _clip = staticmethod(_clip_nonzero)
+    _clip = staticmethod(clip_nonzero)
     has_scale = True
 
     def check_support(self, y):
         """Raise a ValueError if a response is not positive."""
-        _require(y > 0, y, "Gamma", "positive")
+        require_support(y > 0, y, "Gamma", "positive")
 
-    def estimate_scale(self, y, rate, dof_resid):
+    def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return Pearson's chi-square over the residual degrees of freedom."""
-        residual = (jnp.asarray(y) - rate) / self._clip(jnp.asarray(rate))
+        residual = (jnp.asarray(y) - predicted_rate) / self._clip(jnp.asarray(predicted_rate))
         return jnp.sum(jnp.square(residual), axis=0) / dof_resid
+
+    def deviance(self, neural_activity, predicted_rate, scale=None):
+        return super().deviance(neural_activity, predicted_rate, scale)
 
 
 class GaussianObservations(Observations):
@@ -279,9 +270,12 @@ class GaussianObservations(Observations):
     distribution = staticmethod(GaussianPredictor)
     has_scale = True
 
-    def estimate_scale(self, y, rate, dof_resid):
+    def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return the residual sum of squares over the residual degrees of freedom."""
-        return jnp.sum(jnp.square(jnp.asarray(y) - rate), axis=0) / dof_resid
+        return jnp.sum(jnp.square(jnp.asarray(y) - predicted_rate), axis=0) / dof_resid
+
+    def deviance(self, neural_activity, predicted_rate, scale=None):
+        return super().deviance(neural_activity, predicted_rate, scale)
 
 
 class BernoulliObservations(Observations):
@@ -289,15 +283,19 @@ class BernoulliObservations(Observations):
 
     default_inverse_link_function = staticmethod(links.logistic)
     distribution = staticmethod(BernoulliPredictor)
-    _clip = staticmethod(_clip_probability)
+    _clip = staticmethod(clip_probability)
 
     def check_support(self, y):
         """Raise a ValueError if a response is neither 0 nor 1."""
-        _require((y == 0) | (y == 1), y, "Bernoulli", "0 or 1")
+        require_support((y == 0) | (y == 1), y, "Bernoulli", "0 or 1")
 
-    def likelihood(self, y, rate, scale=None, aggregate_sample_scores=_geometric_mean):
+    def likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=geometric_mean):
         """Return the aggregated probabilities of the responses: their geometric mean, multiplied over neurons."""
-        return aggregate_sample_scores(jnp.exp(self.log_likelihood(y, rate, scale, lambda x: x)))
+        each = self.log_likelihood(y, predicted_rate, scale, lambda scores: scores)
+        return aggregate_sample_scores(jnp.exp(each))
+
+    def deviance(self, observations, predicted_rate, scale=None):
+        return super().deviance(observations, predicted_rate, scale)
 
 
 class NegativeBinomialObservations(Observations):
@@ -318,28 +316,18 @@ class NegativeBinomialObservations(Observations):
 
     default_inverse_link_function = staticmethod(links.exp)
     distribution = staticmethod(NegativeBinomialPredictor)
-    _clip = staticmethod(_clip_positive)
+    _clip = staticmethod(clip_positive)
 
     def __init__(self, scale=1.0):
         self.scale = scale
 
-    @property
-    def scale(self):
-        """Dispersion, or ``"estimate"``."""
-        return self._scale
-
-    @scale.setter
-    def scale(self, value):
-        estimate = isinstance(value, str) and value == "estimate"
+    def _check_scale(self, value):
+        if isinstance(value, str) and value == "estimate":
+            return value
         try:
-            number = 1.0 if estimate else float(value)
-        except (TypeError, ValueError):
-            number = np.nan
-        if not (np.isfinite(number) and number > 0):
-            raise ValueError(
-                f"`scale` must be a positive number or 'estimate', but {value!r} was given."
-            )
-        self._scale = value if estimate else number
+            return super()._check_scale(value)
+        except ValueError as error:
+            raise ValueError(f"{error} It may also be 'estimate'.") from None
 
     @property
     def estimates_scale(self):
@@ -355,13 +343,17 @@ class NegativeBinomialObservations(Observations):
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""
-        _require(y >= 0, y, "NegativeBinomial", "non-negative")
+        require_support(y >= 0, y, "NegativeBinomial", "non-negative")
 
-    def estimate_scale(self, y, rate, dof_resid):
+    def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return the most likely dispersion of each neuron given the means, or the one that is held fixed."""
         if not self.estimates_scale:
             return jnp.asarray(self.scale)
-        return most_likely_scale(self.distribution, jnp.asarray(y), self._clip(_as_float(rate)))
+        rate = self._clip(_as_float(predicted_rate))
+        return most_likely_scale(self.distribution, jnp.asarray(y), rate)
+
+    def deviance(self, observations, predicted_rate, scale=None):
+        return super().deviance(observations, predicted_rate, scale)
 
     def __repr__(self):
         return f"NegativeBinomialObservations(scale={self.scale!r})"
@@ -383,28 +375,30 @@ class CategoricalObservations(Observations):
         share = jnp.mean(self._indices(y, rate)[..., None] == classes, axis=0, dtype=rate.dtype)
         return jnp.broadcast_to(jnp.log(jnp.maximum(share, jnp.finfo(rate.dtype).eps)), rate.shape)
 
-    def _negative_log_likelihood(self, y, rate, aggregate_sample_scores=None):
-        return super()._negative_log_likelihood(
-            self._indices(y, rate), rate, aggregate_sample_scores
-        )
+    def _negative_log_likelihood(self, y, predicted_rate, aggregate_sample_scores=sum_of_means):
+        indices = self._indices(y, predicted_rate)
+        return super()._negative_log_likelihood(indices, predicted_rate, aggregate_sample_scores)
 
-    def log_likelihood(self, y, rate, scale=None, aggregate_sample_scores=jnp.mean):
+    def log_likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=sum_of_means):
         """Return the aggregated log-probability of the classes."""
-        return super().log_likelihood(self._indices(y, rate), rate, scale, aggregate_sample_scores)
+        indices = self._indices(y, predicted_rate)
+        return super().log_likelihood(indices, predicted_rate, scale, aggregate_sample_scores)
 
     likelihood = BernoulliObservations.likelihood
 
-    def deviance(self, y, rate, scale=None):
+    def deviance(self, observations, predicted_rate, scale=None):
         """Return minus twice the log-probability of each class: the saturated model is certain."""
-        return -2.0 * self.log_likelihood(y, rate, scale, lambda x: x)
+        each = self.log_likelihood(observations, predicted_rate, scale, lambda scores: scores)
+        return -2.0 * each
 
-    def estimate_scale(self, y, rate, dof_resid):
+    def estimate_scale(self, y, predicted_rate, dof_resid):
         """Return ones, one per neuron."""
-        return jnp.ones(np.shape(rate)[1:-1] or (1,))
+        return jnp.ones(np.shape(predicted_rate)[1:-1] or (1,))
 
-    def sample_generator(self, key, rate, scale=None):
-        """Draw one-hot rows in the shape of `rate`."""
-        return jax.nn.one_hot(super().sample_generator(key, rate, scale), np.shape(rate)[-1])
+    def sample_generator(self, key, predicted_rate, scale=None):
+        """Draw one-hot rows in the shape of the log-probabilities."""
+        drawn = super().sample_generator(key, predicted_rate, scale)
+        return jax.nn.one_hot(drawn, np.shape(predicted_rate)[-1])
 
 
 _NATIVE = {

@@ -9,6 +9,7 @@ A regularizer is a name for the terms of a prior (:mod:`bayesglm.prior`), and ch
 from __future__ import annotations
 
 import abc
+import copy
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,21 @@ from bayesglm._design import leaf_slices, per_coefficient
 from bayesglm._design import split as design_split
 from bayesglm._input import did_you_mean, strengths
 from bayesglm.prior import Prior, Term
-from bayesglm.solvers import SOLVERS
 
 __all__ = ["ElasticNet", "GroupLasso", "Lasso", "Regularizer", "Ridge", "UnRegularized"]
+
+
+# Solvers of the package, and whether they can minimise penalties with kinks; `bayesglm.solvers` says so of its own.
+_SOLVERS: dict[str, bool] = {}
+
+
+def know_solver(name: str, proximal: bool) -> None:
+    """Let regularizers know a solver of the package, and whether it can minimise penalties with kinks."""
+    _SOLVERS[name] = proximal
+
+
+def _able(smooth: bool) -> tuple[str, ...]:
+    return tuple(name for name, proximal in _SOLVERS.items() if smooth or proximal)
 
 
 class Regularizer(Component, abc.ABC):
@@ -33,22 +46,50 @@ class Regularizer(Component, abc.ABC):
 
     #: Whether all of its terms are differentiable.
     smooth: bool = True
+    #: Names of solvers of the user's own, beside those that the classes above this one allow.
+    _also_allowed: tuple[str, ...] = ()
+    #: Coefficients in use, (features, *outputs), where a mask leaves some out.
+    _used: np.ndarray | None = None
 
     @property
     def allowed_solvers(self) -> tuple[str, ...]:
         """Names of the solvers that can minimise with this penalty."""
-        return tuple(name for name, kind in SOLVERS.items() if self.smooth or kind.proximal)
+        ours = _able(self.smooth)
+        users = (kind.__dict__.get("_also_allowed", ()) for kind in type(self).__mro__)
+        return tuple(dict.fromkeys((*ours, *(name for names in users for name in names))))
+
+    @classmethod
+    def allow_solver(cls, name: str) -> None:
+        """Let a solver of your own be used with all regularizers of this class.
+
+        Parameters
+        ----------
+        name
+            Of the algorithm, as :func:`bayesglm.solvers.register` knows it.
+
+        Raises
+        ------
+        ValueError
+            If it is a solver of this package that cannot minimise penalties with kinks, and this is one.
+        """
+        kinked = _able(smooth=False)
+        if not cls.smooth and name in _able(smooth=True) and name not in kinked:
+            raise ValueError(
+                f"The solver {name!r} cannot minimise the penalty of {cls.__name__}, which is not differentiable at "
+                f"zero. Register a solver of your own under another name, or use one of {', '.join(kinked)}."
+            )
+        cls._also_allowed = (*cls.__dict__.get("_also_allowed", ()), name)
 
     @property
     def default_solver(self) -> str:
         """Name of the solver used where none is named."""
         return "LBFGS" if self.smooth else "ProximalGradient"
 
-    def check_solver(self, solver_name: str) -> None:
+    def check_solver(self, name: str) -> None:
         """Raise a ValueError if the solver cannot minimise with this penalty."""
-        if solver_name not in self.allowed_solvers:
+        if name not in self.allowed_solvers:
             raise ValueError(
-                f"The solver {solver_name!r} is not allowed for {type(self).__name__}"
+                f"The solver {name!r} is not allowed for {type(self).__name__}"
                 + ("" if self.smooth else ", whose penalty is not differentiable at zero")
                 + f". Allowed solvers: {', '.join(self.allowed_solvers)}."
             )
@@ -145,6 +186,12 @@ class Regularizer(Component, abc.ABC):
 
         return prox
 
+    def within(self, mask):
+        """Return this regularizer for parameters of which only those in the mask (features, *outputs) are in use."""
+        other = copy.copy(self)
+        other._used = None if mask.all() else mask
+        return other
+
     def _of_params(self, params, strength):
         """Return the prior of parameters as one lane, and what brings coefficients there and back."""
         leaves, structure = jax.tree.flatten(params[0])
@@ -162,7 +209,8 @@ class Regularizer(Component, abc.ABC):
             return design_split(structure, widths, lane[0].T.reshape(shape))
 
         strength, slices = self.check_strength(strength), leaf_slices(widths)
-        found = self.prior(strength, np.ones(shape, bool), broadcast, slices)
+        mask = np.ones(shape, bool) if self._used is None else self._used
+        found = self.prior(strength, mask, broadcast, slices)
         return found.in_lanes(1), to_lane, back
 
     def __repr__(self):

@@ -1,10 +1,10 @@
 """Estimators as fits and samplers leave them, from random numbers: without the time of one."""
 
 import numpy as np
+from problems import settings_of
 from tables import N_NEURONS
 
 from bayesglm import posterior
-from bayesglm._design import feature_labels
 from bayesglm._sampling._sampler import Sampled
 from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
 
@@ -21,20 +21,21 @@ _rng = np.random.default_rng(3)
 def fitted(face, names=("speed", "head", "place"), classes=("left", "right")):
     """An estimator with parameters, one for each name and class."""
     estimator = FACES[face](len(classes))
-    outputs = (N_NEURONS,) * estimator._population + (len(classes),) * estimator._classifier
+    settings = settings_of(estimator)
+    outputs = (N_NEURONS,) * settings.population + (len(classes),) * settings.classifier
     estimator.coef_ = {name: _rng.normal(size=(1, *outputs)) for name in names}
     estimator.intercept_ = _rng.normal(size=outputs or (1,))
-    if estimator._classifier:
+    if settings.classifier:
         estimator.set_classes(classes)
     return estimator
 
 
 def drawn(estimator):
     """Draws as `sample_posterior` leaves them, without the time of it."""
-    structure, widths, coef = estimator._coef
-    n_features, *outputs = coef.shape
-    n_neurons = outputs[0] if estimator._population else 1
-    columns = estimator.n_classes if estimator._classifier else 1
+    settings, names = settings_of(estimator), list(estimator.coef_)
+    n_features, outputs = len(names), np.shape(estimator.coef_[names[0]])[1:]
+    n_neurons = outputs[0] if settings.population else 1
+    columns = settings.n_classes or 1
     lead = (CHAINS, DRAWS, n_neurons)
     stats = {
         "lp": _rng.normal(size=lead),
@@ -45,21 +46,21 @@ def drawn(estimator):
     draws = Sampled(
         coef=_rng.normal(size=(*lead, columns, n_features)),
         intercept=_rng.normal(size=(*lead, columns)),
-        log_scale=_rng.normal(size=(*lead, int(not estimator._classifier))),
+        log_scale=_rng.normal(size=(*lead, int(not settings.classifier))),
         stats=stats, khat=_rng.random(n_neurons), effective=np.full(n_neurons, 8.0),
         mixture=no, retried=no, settled=~no, mode=None,
     )  # fmt: skip
-    names = {"feature": feature_labels(structure, widths)}
-    if estimator._population:
+    names = {"feature": [f"{name}[0]" for name in sorted(names)]}
+    if settings.population:
         names["neuron"] = np.arange(n_neurons)
-    if estimator._classifier:
+    if settings.classifier:
         names["class"] = np.asarray(estimator.classes_)
-    attrs = _attach.settings(estimator) | {
+    attrs = _attach.settings(settings) | {
         "n_train": np.full(n_neurons, 7.0), "num_warmup": -1, "random_key": np.array([0, 3]),
         "step_size": np.nan, "resampled_neurons": np.array([], int), "prior": "penalty",
     }  # fmt: skip
     given = _rng.poisson(1.0, size=(ROWS, n_neurons)), _rng.integers(1, 3, size=(ROWS, n_neurons))
-    given = [(a if estimator._population else a[:, 0]).astype(float) for a in given]
+    given = [(a if settings.population else a[:, 0]).astype(float) for a in given]
     log_prior = {"coef": _rng.normal(size=lead)}
     tree = posterior.to_tree(draws, outputs, n_neurons, names, attrs, *given, log_prior)
     _attach.seal(tree)

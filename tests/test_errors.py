@@ -219,9 +219,6 @@ BAD_FITS = {
         "feature_mask",
         config={"feature_mask": np.ones((2, N_NEURONS))},
     ),
-    "mask with one entry per neuron": bad(
-        "PopulationGLM", ValueError, "feature_mask", config={"feature_mask": np.ones(N_NEURONS)}
-    ),
     "mask without classes": bad(
         "ClassifierPopulationGLM",
         ValueError,

@@ -83,8 +83,11 @@ WHOLE = {
 
 
 def parameters(model):
-    coef = model._coef[2]  # as computed: what is shown is rounded to single precision
-    return np.concatenate([coef.ravel(), np.ravel(model._intercept)])
+    with jax.enable_x64(
+        True
+    ):  # as computed: otherwise what is shown is rounded to single precision
+        parts = [*jax.tree.leaves(model.coef_), model.intercept_]
+        return np.concatenate([np.ravel(part) for part in parts])
 
 
 with_missing = X.copy()

@@ -6,6 +6,7 @@ import numpyro.distributions as dist
 import pytest
 import tables
 from numpyro.infer.util import compute_log_probs
+from problems import problem_of
 from scipy import stats
 
 import bayesglm as nmo
@@ -39,7 +40,7 @@ def points(model, rng):
 
 def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=None):
     """Log-priors as `sample_posterior` computes them, (draws, neurons) by parameter."""
-    problem, weak = _lanes.double(estimator._checked(X, y, None, None)[1]), None
+    problem, weak = _lanes.double(problem_of(estimator, X, y)), None
     if prior is not None:
         problem, weak = weakly(problem)
     scale = np.ones(problem.n_neurons)

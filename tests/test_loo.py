@@ -52,7 +52,7 @@ class Case:
             "scale": (("chain", "draw"), self.scale),
         })  # fmt: skip
         model = nmo.glm.GLM(family, link)
-        self.mine = posterior.Posterior.of(
+        self.mine = posterior.Draws.of(
             xr.DataTree.from_dict({"posterior": self.data}), self.scale, model.observation_model,
             model.inverse_link_function, False,
         )  # fmt: skip
@@ -180,7 +180,7 @@ def test_each_neuron_of_a_population_is_scored_as_if_it_were_alone(rng, monkeypa
     cases = [Case("Gaussian", rng) for _ in range(3)]
     stacked = [np.stack([getattr(c.mine, name) for c in cases], axis=-1)
                for name in ("coef", "intercept", "scale")]  # fmt: skip
-    together = posterior.Posterior(*stacked, *cases[0].mine[3:])
+    together = posterior.Draws(*stacked, *cases[0].mine[3:])
     y, uniform = np.stack([c.y for c in cases], axis=1), rng.uniform(size=(N_ROWS, 3))
     reff = np.array([1.0, 0.2, 0.5])
     monkeypatch.setattr(_predict, "_CHUNK_BYTES", 8 * 3 * CHAINS * DRAWS * 7)  # seven rows

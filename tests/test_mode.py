@@ -39,11 +39,11 @@ def test_the_fit_beside_draws_is_the_mode_of_the_joint_density_given_its_dispers
         scale = np.asarray(model.scale_, float)
         draws = model.posterior_["posterior"]["scale"].values
         np.testing.assert_allclose(scale, np.median(draws, axis=(0, 1)), rtol=1e-3)
-    structure, widths, coef = model._coef  # in float64
-    at = {"coef": coef, "intercept": model._intercept}
     with jax.enable_x64(True):
+        coef = np.asarray(model.coef_)
+        at = {"coef": coef, "intercept": np.asarray(model.intercept_)}
         joint = model.numpyro_model(
-            X[:40], y, **how, **({} if scale is None else {"scale": model._scale})
+            X[:40], y, **how, **({} if scale is None else {"scale": np.asarray(model.scale_)})
         )
         density = jax.jit(lambda params: log_density(joint, (), {}, params)[0])
         best = float(density(at))

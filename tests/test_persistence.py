@@ -187,6 +187,18 @@ def test_round_trip_of_class_labels(labels, path):
     assert found.classes_.dtype == estimator.classes_.dtype
 
 
+@pytest.mark.parametrize("face", ["ClassifierGLM", "ClassifierPopulationGLM"])
+@pytest.mark.parametrize("output", ["log-proba", "proba"])
+def test_round_trip_of_what_probabilities_are_returned(face, output, path):
+    make, outputs = FACES[face]
+    model = with_parameters(make(), outputs).set_proba_output(output)
+    found = round_trip(model, path)
+    assert_same_model(found, model)  # predict_proba among others
+    sums = np.asarray(found.predict_proba(X)).sum(axis=-1)
+    assert np.allclose(sums, 1.0, rtol=1e-5) == (output == "proba")
+    assert_same_model(round_trip(clone(found), path), clone(model))
+
+
 def test_round_trip_of_a_fit(path):
     for estimator, y in (
         (GLM("Gaussian", regularizer="Ridge", regularizer_strength=0.1), Y[:, 0]),

@@ -8,6 +8,7 @@ import pytest
 import tables
 from numpyro.handlers import seed, trace
 from numpyro.infer.util import log_density
+from problems import problem_of
 
 import bayesglm as nmo
 from bayesglm._sampling import _laplace, _sampler, _target
@@ -27,8 +28,7 @@ PAIRS = [(family, names[-1]) for family, names in tables.FAMILY_LINKS.items()] +
 
 
 def build(estimator, y, *, scale="sample", intercept=None, weak=False, weight=None, offset=None):
-    _, problem = estimator._checked(X, y, weight, offset)
-    problem = _lanes.double(problem)
+    problem = _lanes.double(problem_of(estimator, X, y, weight, offset))
     if weak:
         problem, weak = weakly(problem)
     priors = _lanes.priors_of(problem, scale, np.ones(1), None, intercept, weak or None)
@@ -143,8 +143,7 @@ def test_mixing_variables_integrate_out_to_the_prior(name, kind, rng):
     estimator = nmo.glm.GLM(name, None, kind, strength)
     y = tables.RESPONSES[name][:N_ROWS, 0]
     with jax.enable_x64(True):
-        _, problem = estimator._checked(X[:, :1], y, None, None)
-        problem = _lanes.double(problem)
+        problem = _lanes.double(problem_of(estimator, X[:, :1], y))
         priors = _lanes.priors_of(problem, "sample", None, None, None, None)
         family, shared, lanes = _lanes.build(problem, priors, 1)
         mixed_family, mixed = _sampler.as_mixture(family, lanes)

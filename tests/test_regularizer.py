@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tables
 import textbook
+from problems import problem_of
 
 from bayesglm.glm import GLM, ClassifierGLM, PopulationGLM
 from bayesglm.regularizer import (
@@ -255,8 +256,7 @@ def test_strength_formats_mean_one_number_per_coefficient(name, case):
     model = GLM(regularizer=name, regularizer_strength=given)
     reference = GLM(regularizer=name, regularizer_strength=each)
     problems = [
-        m._checked(tables.X, tables.RESPONSES["Poisson"][:, 0], None, None)[1]
-        for m in (model, reference)
+        problem_of(m, tables.X, tables.RESPONSES["Poisson"][:, 0]) for m in (model, reference)
     ]
     lanes = (jax.tree.leaves(p.prior.in_lanes(1)) for p in problems)
     for found, expected in zip(*lanes, strict=True):
@@ -364,6 +364,38 @@ def test_set_params_resets_the_strength_with_the_regularizer():
     assert model.set_params(regularizer="ElasticNet").regularizer_strength == (1.0, 0.5)
     assert model.set_params(regularizer="UnRegularized").regularizer_strength is None
     assert model.set_params(regularizer="Ridge").regularizer_strength == 1.0
+
+
+PAIR = {"regularizer": "ElasticNet", "regularizer_strength": (0.2, 0.9)}
+
+
+@pytest.mark.parametrize("name", ["Ridge", "Lasso", "GroupLasso"])
+def test_a_pair_of_strength_and_ratio_is_not_taken_over_by_another_regularizer(name):
+    model = GLM(**PAIR)
+    with pytest.raises(ValueError, match=f"pair for ElasticNet; give {name} one of its own"):
+        model.regularizer = name
+    assert isinstance(model.regularizer, ElasticNet)
+    assert model.regularizer_strength == (0.2, 0.9)
+    # without a strength it is the default, with one it is that
+    assert GLM(**PAIR).set_params(regularizer=name).regularizer_strength == 1.0
+    both = {"regularizer": name, "regularizer_strength": 0.3}
+    assert GLM(**PAIR).set_params(**both).regularizer_strength == 0.3
+    model.set_params(**both).fit(tables.X, tables.RESPONSES["Poisson"][:, 0])
+    with pytest.raises(TypeError, match="numeric|number"):
+        GLM(**PAIR).set_params(regularizer=name, regularizer_strength="strong")
+    # a default pair was nobody's choice
+    model = GLM(regularizer="ElasticNet")
+    model.regularizer = name
+    assert model.regularizer_strength == 1.0
+
+
+def test_no_regularizer_ignores_any_strength_also_a_pair():
+    model = GLM(**PAIR)
+    model.regularizer = "UnRegularized"
+    assert model.regularizer_strength is None
+    assert GLM(**PAIR).set_params(regularizer="UnRegularized").regularizer_strength is None
+    model.regularizer = "ElasticNet"
+    assert model.regularizer_strength == (1.0, 0.5)
 
 
 @pytest.mark.parametrize("first", ["regularizer", "regularizer_strength"])

@@ -269,3 +269,15 @@ def test_batch_size_and_step_come_from_theory_for_counts_with_a_softplus(name):
     assert (given.solver.batch_size, given.solver.stepsize) == (batch_size, 2e-3)
     elsewhere = model_with(name, link="exp", **loose).fit(X, Y)
     assert (elsewhere.solver.batch_size, elsewhere.solver.stepsize) == (1, 1e-3)
+
+
+def test_arguments_that_no_solver_takes_are_refused():
+    model = model_with("LBFGS")
+    params = (jnp.zeros(4), jnp.zeros(1))
+    state = model.initialize_optimizer_and_state(params, X, Y)
+    for args, kwargs in (((1.0,), {}), ((), {"momentum": 0.9})):
+        with pytest.raises(TypeError, match="LBFGS takes none"):
+            model.update(params, state, X, Y, *args, **kwargs)
+        with pytest.raises(TypeError, match="takes .params, X, y."):
+            model.compute_loss(params, X, Y, *args, **kwargs)
+    assert model.coef_ is None

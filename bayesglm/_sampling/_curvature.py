@@ -7,7 +7,6 @@ Belsley, Kuh, Welsch (1980), Regression Diagnostics. doi:10.1002/0471725153
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 
 from bayesglm import prior
@@ -18,34 +17,24 @@ from bayesglm._sampling._target import Family, Lane, Shared
 _NAMED, _INFLATED = 3, 5.0
 
 
-def look(family: Family, shared: Shared, lanes: Lane, theta, names):
+def look(family: Family, shared: Shared, lanes: Lane, hessian, whiten, names):
     """Return what :class:`bayesglm.diagnostics.Curvature` holds, for each lane.
 
     Parameters
     ----------
-    theta : array (lanes, columns, features + 1)
-        Coefficients and intercepts at the mode.
+    hessian, whiten : arrays (lanes, size, size)
+        The curvature at the mode, and a root of its inverse.
     names : list of str
         Of the features.
     """
-    lanes = jax.device_put(lanes)
-    u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
-    _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, lanes, u))
-    whiten, _ = _laplace.invert(hessian)
     found, used = _prior(family, lanes, whiten)
     condition, inflation = _collinearity(hessian, used.shape[1], used)
     count = np.maximum(used.sum(axis=1), 1)
     share = np.sum(np.where(used, found.share, 0.0), axis=1) / count
     ends = [_extreme(found.sd, np.fmin), _extreme(found.sd, np.fmax)]
     named = [_named(each, names) for each in inflation]
-    return (
-        found.flat.any(axis=1),
-        _predictor_error(family, shared, lanes, whiten),
-        condition,
-        named,
-        share,
-        *ends,
-    )
+    error = _predictor_error(family, shared, lanes, whiten)
+    return found.flat.any(axis=1), error, condition, named, share, *ends
 
 
 def _predictor_error(family: Family, shared: Shared, lanes: Lane, whiten) -> np.ndarray:

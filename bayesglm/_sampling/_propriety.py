@@ -12,15 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesglm import links
-from bayesglm.observation_models import (
-    BernoulliObservations,
-    CategoricalObservations,
-    GammaObservations,
-    GaussianObservations,
-    NegativeBinomialObservations,
-    PoissonObservations,
-)
+from bayesglm import _families, links
 
 _REMEDY = (
     "Use a penalty such as Ridge, or `prior='auto'` with an UnRegularized model, which also gives the "
@@ -45,7 +37,9 @@ class View(NamedTuple):
     observation_model: Any
     inverse_link: Callable
     X: np.ndarray
+    y: np.ndarray  # (samples, neurons), class indices of labels
     weight: np.ndarray  # (samples, neurons)
+    n_classes: int | None
     flat: np.ndarray  # bool (features, neurons)
     intercept: np.ndarray  # (neurons, classes), not finite where a neuron is silent
     flat_intercept: bool
@@ -89,20 +83,21 @@ def _named(view: View, neurons) -> str:
 
 
 def _check_link(view: View) -> None:
-    link = links.canonical(view.inverse_link)
-    bounded = link in (links.logistic, links.norm_cdf)
-    model = view.observation_model
-    counts = (PoissonObservations, NegativeBinomialObservations, GammaObservations)
-    improper = isinstance(model, counts) and bounded
-    improper |= isinstance(model, GaussianObservations) and link in (
-        links.exp, links.softplus, links.logistic, links.norm_cdf, links.one_over_x,
-    )  # fmt: skip
-    if improper:
+    model, used = view.observation_model, view.weight > 0
+    flat = _families.is_flat_at_infinity(
+        model, view.inverse_link, view.y, view.weight, view.n_classes
+    )
+    # where responses do not vary, the link is not to blame
+    varies = np.where(used, view.y, -np.inf).max(axis=0) > np.where(used, view.y, np.inf).min(
+        axis=0
+    )
+    improper = np.flatnonzero(flat & varies)
+    if len(improper):
         raise ImproperPosteriorError(
-            f"The posterior{_named(view, np.arange(view.weight.shape[1]))} is improper: with {type(model).__name__} "
-            f"and the inverse link {links.inverse_link_name(link)} the likelihood does not vanish as the intercept "
-            "goes to infinity, and the intercept's prior is flat. Use `prior='auto'` with an UnRegularized model, "
-            "pass a proper `intercept_prior`, or use another link."
+            f"The posterior{_named(view, improper)} is improper: with {type(model).__name__} "
+            f"and the inverse link {links.inverse_link_name(view.inverse_link)} the likelihood does not vanish as the "
+            "intercept goes to infinity, and the intercept's prior is flat. Use `prior='auto'` with an UnRegularized "
+            "model, pass a proper `intercept_prior`, or use another link."
         )
 
 
@@ -202,11 +197,9 @@ def check_information(view: View, spread: np.ndarray) -> None:
     spread : array (neurons,)
         Largest standard error of the predictor at the mode, per standard deviation of the features.
     """
-    families = (
-        PoissonObservations, NegativeBinomialObservations, BernoulliObservations, CategoricalObservations,
-    )  # fmt: skip
-    if not isinstance(view.observation_model, families):
-        return
+    model = view.observation_model
+    if not (_families.is_discrete(model) or _families.is_labels(model)):
+        return  # other responses are not predicted without error, and a predictor in their units has no limit
     bad = np.flatnonzero(~(spread < _NO_INFORMATION))
     if len(bad):
         raise ImproperPosteriorError(

@@ -7,15 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bayesglm import _families as families
 from bayesglm._residuals import Intervals
 from bayesglm.diagnostics._order import Order
 from bayesglm.diagnostics._remedies import Facts
-from bayesglm.observation_models import (
-    CategoricalObservations,
-    GammaObservations,
-    GaussianObservations,
-)
-from bayesglm.posterior import Convergence, Pointwise, families
+from bayesglm.posterior import Convergence, Pointwise
 
 
 class Responses(NamedTuple):
@@ -163,9 +159,9 @@ class Evidence:
     @property
     def separable(self) -> bool:
         """Whether some features may predict responses without error, so that nothing bounds their coefficients."""
-        return not self.facts.is_a(GaussianObservations, GammaObservations)
+        return not families.has_free_scale(self.facts.model)
 
     @property
     def dimensionless(self) -> bool:
         """Whether the predictor has no units: that of counts and labels."""
-        return families.is_discrete(self.facts.model) or self.facts.is_a(CategoricalObservations)
+        return families.is_discrete(self.facts.model) or families.is_labels(self.facts.model)

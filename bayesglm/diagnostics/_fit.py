@@ -6,16 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bayesglm import _families as families
 from bayesglm import _residuals
 from bayesglm.diagnostics import _dependence, _scores
 from bayesglm.diagnostics._check import Check, grade
 from bayesglm.diagnostics._evidence import Evidence, Responses
 from bayesglm.observation_models import (
     BernoulliObservations,
-    NegativeBinomialObservations,
-    PoissonObservations,
 )
-from bayesglm.posterior import families
 
 # Residual degrees of freedom, per row, from which the distribution of residuals is judged.
 _LEAST_DOF = 0.8
@@ -44,7 +42,7 @@ def checks(evidence: Evidence) -> Iterator[Check]:
         )
     found = evidence.responses
     if found is not None and (found.classes or families.is_known(found.model)):
-        if isinstance(found.model, (PoissonObservations, NegativeBinomialObservations)):
+        if families.is_count(found.model):
             yield _dispersion(evidence, found)
         yield _calibration(evidence, found)
         yield from _of_means(evidence, found)
@@ -126,7 +124,7 @@ def _of_distribution(evidence: Evidence, found: Responses) -> Iterator[Check]:
     if found.classes:
         return
     each = [transforms(found, k) for k in range(evidence.n_neurons)]
-    if evidence.tree is None and not isinstance(found.model, BernoulliObservations):
+    if evidence.tree is None and not families.is_binary(found.model):
         # where many parameters were estimated, residuals are smaller than the errors that they stand for
         few = found.dof >= _LEAST_DOF * found.weight.sum(axis=0)
         unknown = _residuals.Deviation(np.nan, np.nan)
@@ -137,7 +135,7 @@ def _of_distribution(evidence: Evidence, found: Responses) -> Iterator[Check]:
 
 def _of_means(evidence: Evidence, found: Responses) -> Iterator[Check]:
     """Yield the score tests: of curves, products, the link and the spread."""
-    n_classes, spread = _scores.columns(found), getattr(found.model, "has_scale", False)
+    n_classes, spread = _scores.columns(found), families.has_free_scale(found.model)
     result: dict[str, list] = {name: [] for name in ("linearity", "interactions", "link", "spread")}
     order = []
     for shared, neurons in _scores.designs(found):

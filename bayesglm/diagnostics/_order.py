@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bayesglm._input import epochs, time_indexed
+
 # Steps of time, in units of the median one, that are a gap.
 _GAP = 1.5
 
@@ -49,11 +51,9 @@ def order_of(time, trials, n_rows: int, series=()) -> Order | None:
         If a shape is wrong, times are not finite or twice the same, or trials are interrupted by others.
     """
     trial = None if trials is None else _labels(trials, n_rows)
-    indexed = next(
-        (each for each in series if hasattr(each, "time_support") and hasattr(each, "t")), None
-    )
+    indexed = time_indexed(*series)
     if time is None and indexed is not None and len(indexed.t) == n_rows:
-        epoch = np.searchsorted(np.asarray(indexed.time_support.start), indexed.t, side="right")
+        epoch = epochs(indexed)
         trial = trial if trial is not None else (epoch if len(np.unique(epoch)) > 1 else None)
         found = _by_time(np.asarray(indexed.t, float), trial)
         return found._replace(words="time index of the data")

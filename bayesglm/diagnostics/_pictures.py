@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.rcsetup import cycler
 
+from bayesglm import _families as families
 from bayesglm import _residuals, plotting
 from bayesglm.diagnostics import _dependence, _draws, _fit, _scores
-from bayesglm.posterior import families
 
 # Matplotlib leaves plain black out of SVG files, where it would stay black on dark pages.
 _INK = "#010203"

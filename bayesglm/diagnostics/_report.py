@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayesglm import _families as families
 from bayesglm.diagnostics import _draws, _fit
 from bayesglm.diagnostics._check import STATUSES, Check, number, plain
 from bayesglm.diagnostics._definitions import DEFINITIONS
 from bayesglm.diagnostics._evidence import Evidence, Responses
 from bayesglm.diagnostics._remedies import advise
-from bayesglm.posterior import families
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.polynomial import legendre
 
+from bayesglm import _families as families
 from bayesglm import _residuals
 from bayesglm.diagnostics._evidence import Responses
 from bayesglm.observation_models import BernoulliObservations
-from bayesglm.posterior import families
 
 # Of a direction, the least part that must be left when what the coefficients take up is taken out.
 _LEAST_LEFT = 1e-6

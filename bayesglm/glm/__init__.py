@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bayesglm import io
+from bayesglm._messages import tell
 from bayesglm.glm import _save
-from bayesglm.glm._faces import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM
+from bayesglm.glm._faces import KINDS, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM
+from bayesglm.glm._glm import GLM
 
 __all__ = ["GLM", "ClassifierGLM", "ClassifierPopulationGLM", "PopulationGLM", "load_model"]
 
@@ -37,7 +38,7 @@ def load_model(filename, mapping_dict=None):
     UserWarning
         Naming the parameters that `mapping_dict` replaces.
     """
-    classes = {
-        kind.__name__: kind for kind in (GLM, PopulationGLM, ClassifierGLM, ClassifierPopulationGLM)
-    }
-    return _save.rebuild(io.read(filename), classes, mapping_dict, filename)
+    saved = _save.read(filename, KINDS, mapping_dict)
+    estimator = saved.kind._restored(saved)
+    tell(saved.messages)
+    return estimator

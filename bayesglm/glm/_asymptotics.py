@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from bayesglm import observation_models
+from bayesglm._messages import Message
 from bayesglm._sampling import _laplace, _target
 from bayesglm.glm import _lanes, _results, _robust
+from bayesglm.glm._problem import Problem
 from bayesglm.glm._solve import listed
+from bayesglm.glm._values import Fit
 
 # Families whose dispersion multiplies the variance of the estimates, so that its estimation widens their distribution.
 _ESTIMATED = (observation_models.GaussianObservations, observation_models.GammaObservations)
@@ -20,6 +22,7 @@ _ESTIMATED = (observation_models.GaussianObservations, observation_models.GammaO
 class Errors(NamedTuple):
     """What a table of a fit has beside its estimates: pairs for coefficients and intercepts."""
 
+    messages: tuple[Message, ...]
     error: tuple[np.ndarray, np.ndarray]
     dof: tuple[np.ndarray, np.ndarray]  # of Student's t; infinite for the normal distribution
     maxlags: tuple[np.ndarray, np.ndarray] | None
@@ -47,7 +50,39 @@ def meaning(prior, sandwich, dof, prob: float) -> str:
     return text
 
 
-def standard_errors(estimator, problem, sandwich) -> Errors:
+class Local(NamedTuple):
+    """The normal approximation of the posterior at a fit, of all lanes."""
+
+    family: Any
+    shared: Any
+    lanes: Any
+    theta: np.ndarray  # (lanes, columns, features + 1)
+    hessian: np.ndarray  # (lanes, size, size), in the coordinates of the sampler
+    root: np.ndarray  # root @ root.T is its inverse
+    least: np.ndarray  # (lanes,) smallest eigenvalue of the scaled curvature
+
+
+def local(problem: Problem, fit: Fit, scale, weak=None) -> Local:
+    """Return the normal approximation at a fit, given dispersions; those that are not known count as one.
+
+    Parameters
+    ----------
+    problem
+        In float64.
+    weak
+        Weakly informative priors that `fit` does not know.
+    """
+    scale = np.broadcast_to(np.asarray(scale, float).ravel(), (problem.n_neurons,))
+    scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
+    priors = _lanes.priors_of(problem, "plugin", scale, None, None, weak)
+    family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
+    theta = fit.theta(problem.layout)
+    u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
+    _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, jax.device_put(lanes), u))
+    return Local(family, shared, lanes, theta, hessian, *_laplace.invert(hessian))
+
+
+def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
     """Return standard errors and what they refer to; NaN where nothing was fitted.
 
     Parameters
@@ -55,19 +90,11 @@ def standard_errors(estimator, problem, sandwich) -> Errors:
     sandwich : Sandwich or None
         None for errors from the observed information.
     """
-    problem = _lanes.double(problem)
-    fitted = _results.dispersion(estimator.observation_model, estimator._scale)
-    fitted = np.broadcast_to(np.asarray(fitted, float), (problem.n_neurons,))
-    known = np.isfinite(fitted) & (fitted > 0)
-    priors = _lanes.priors_of(problem, "plugin", np.where(known, fitted, 1.0), None, None, None)
-    family, shared, lanes = _lanes.build(problem, priors, 1)
-    coef, intercept = estimator._coef[2], estimator._intercept.reshape(problem.outputs)
-    theta = problem.theta(np.nan_to_num(coef), np.nan_to_num(intercept))
-    u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
-    _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, jax.device_put(lanes), u))
-    root, least = _laplace.invert(hessian)
-    covariance = root @ np.swapaxes(root, -1, -2)
-    given = _robust.pieces(family, lanes, hessian, covariance)
+    fitted = np.broadcast_to(np.asarray(fit.dispersion, float), (problem.n_neurons,))
+    family, coef, theta = at.family, fit.coef, at.theta
+    intercept = fit.intercept.reshape(problem.outputs)
+    covariance = at.root @ np.swapaxes(at.root, -1, -2)
+    given = _robust.pieces(family, at.lanes, at.hessian, covariance)
     dof = np.asarray(_results.residual_dof(problem, coef), float)
     dof = np.broadcast_to(dof.ravel(), (problem.n_neurons,))
     if sandwich is None:
@@ -75,29 +102,26 @@ def standard_errors(estimator, problem, sandwich) -> Errors:
         found.variance[~np.isfinite(fitted)] = np.nan
         found.variance[fitted == 0] = 0.0
     else:
-        rows = family, shared, lanes, theta
+        rows = family, at.shared, at.lanes, theta
         found = _robust.spread(sandwich, given, problem.rows.n, dof, *rows)
         if (
             isinstance(problem.observation_model, _ESTIMATED)
             and sandwich.kind in _robust.HETEROSCEDASTIC
         ):
             found = found._replace(dof=np.repeat(dof[:, None], found.dof.shape[1], axis=1))
-    found.variance[np.repeat(least <= 0, family.responses)] = np.nan
+    positive = problem.layout.spread(at.least > 0)
+    found.variance[~positive] = np.nan
     finite = np.isfinite(theta.reshape(found.variance.shape)).all(axis=1)
-    fine = finite & (dof > 0) & np.repeat(least > 0, family.responses)
-    if sandwich is not None:
-        _warn(
-            sandwich,
-            fine & ~np.isfinite(found.variance).all(axis=1),
-            estimator._labels().get("neuron"),
-        )
-    return _by_parameter(problem, found, np.isnan(coef), np.isnan(intercept))
+    bad = finite & (dof > 0) & positive & ~np.isfinite(found.variance).all(axis=1)
+    told = () if sandwich is None else _undefined(sandwich, bad, fit.layout.neuron_labels)
+    return Errors(told, *_by_parameter(problem, found, np.isnan(coef), np.isnan(intercept)))
 
 
-def _warn(sandwich, bad, labels) -> None:
-    if bad.any():
-        name = "The model" if labels is None else f"Neurons {listed(np.flatnonzero(bad), labels)}"
-        warnings.warn(f"{name}: {_robust.undefined(sandwich)}", RuntimeWarning, stacklevel=4)
+def _undefined(sandwich, bad, labels) -> tuple[Message, ...]:
+    if not bad.any():
+        return ()
+    name = "The model" if labels is None else f"Neurons {listed(np.flatnonzero(bad), labels)}"
+    return (Message(RuntimeWarning, f"{name}: {_robust.undefined(sandwich)}"),)
 
 
 def _from_information(given, dof, estimated: bool):
@@ -108,7 +132,8 @@ def _from_information(given, dof, estimated: bool):
     return _robust.Spread(np.maximum(variance, 0.0), np.broadcast_to(each, variance.shape))
 
 
-def _by_parameter(problem, found, no_coef, no_intercept) -> Errors:
+def _by_parameter(problem, found, no_coef, no_intercept):
+    """Return errors, degrees of freedom and lags as pairs for coefficients and intercepts."""
     shape = (problem.n_lanes, -1, len(problem.mask) + 1)
 
     def both(values, nothing):
@@ -116,4 +141,4 @@ def _by_parameter(problem, found, no_coef, no_intercept) -> Errors:
         return np.where(no_coef, nothing, coef), np.where(no_intercept, nothing, intercept)
 
     lags = None if found.maxlags is None else both(found.maxlags, -1)
-    return Errors(both(np.sqrt(found.variance), np.nan), both(found.dof, np.nan), lags)
+    return both(np.sqrt(found.variance), np.nan), both(found.dof, np.nan), lags

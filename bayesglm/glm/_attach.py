@@ -1,4 +1,4 @@
-"""Give an estimator draws that were kept in a file, if they are whole, and those of this estimator."""
+"""Give a fit draws that were kept in a file, if they are whole, and those of this fit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from bayesglm._layout import Layout
+from bayesglm.glm._settings import Settings
+from bayesglm.glm._values import Fit
+
 _SETTINGS = ("observation_model", "inverse_link", "regularizer", "regularizer_strength")
 _REQUIRED = {"posterior": ("coef", "intercept"), "sample_stats": (), "observed_data": ("y",)}
 _DRAWS = ("chain", "draw")
@@ -18,8 +22,8 @@ _DEPTH = 4
 _HEAP = b"GCOL\1\0\0\0"  # how a heap of an HDF5 file begins
 
 
-def checked(estimator, tree) -> Any:
-    """Return draws as a tree in memory, if they are of this estimator.
+def checked(fit: Fit, tree) -> Any:
+    """Return draws as a tree in memory, if they are of this fit.
 
     Parameters
     ----------
@@ -38,7 +42,7 @@ def checked(estimator, tree) -> Any:
     import xarray as xr  # late: importing it takes longer than most fits
 
     if isinstance(tree, xr.DataTree):
-        _check(estimator, tree)
+        _check(fit, tree)
         return tree
     if not isinstance(tree, str) and not hasattr(tree, "__fspath__"):
         raise TypeError(
@@ -50,7 +54,7 @@ def checked(estimator, tree) -> Any:
         _check_size(tree, size)
         with xr.open_datatree(tree, engine="h5netcdf") as opened:
             found = opened.load()
-        _check(estimator, found)
+        _check(fit, found)
     # A damaged file fails in a dozen ways (h5py, h5netcdf, xarray, ...).
     except Exception as error:
         raise ValueError(
@@ -128,7 +132,7 @@ def _claimed(group, depth: int = 0) -> int:
     return sum(each)
 
 
-def _check(estimator, tree) -> None:
+def _check(fit: Fit, tree) -> None:
     for group, names in _REQUIRED.items():
         missing = [name for name in names if name not in tree.get(group, {})]
         if group not in tree.children or missing:
@@ -136,23 +140,21 @@ def _check(estimator, tree) -> None:
                 f"`posterior_` must have the group {group!r} with {list(names)}, as `sample_posterior` makes it; "
                 f"there are the groups {list(tree.children)}."
             )
-    _check_dimensions(estimator, tree["posterior"].dataset)
-    _check_settings(estimator, tree["posterior"].attrs)
-    _check_groups(estimator, tree)
+    _check_dimensions(fit, tree["posterior"].dataset)
+    _check_settings(fit.settings, tree["posterior"].attrs)
+    _check_groups(fit.layout, tree)
     for name, group in tree.children.items():
         _check_seal(name, group.dataset)
 
 
-def _check_dimensions(estimator, data) -> None:
-    coef = estimator._coef[2]
-    neurons, classes = ("neuron",) * estimator._population, ("class",) * estimator._classifier
-    expected = (*_DRAWS, "feature", *neurons, *classes)
+def _check_dimensions(fit: Fit, data) -> None:
+    coef, expected = fit.coef, (*_DRAWS, "feature", *fit.layout.dims)
     if data["coef"].dims != expected or data["coef"].shape[2:] != coef.shape:
         raise ValueError(
             f"The draws are of another model: `coef` has the dimensions {data['coef'].dims} and the shape "
             f"{data['coef'].shape}, but {expected} with {coef.shape} after chain and draw was expected."
         )
-    for name, mine in estimator._labels().items():
+    for name, mine in fit.layout.labels().items():
         theirs = data[name].values
         if [str(label) for label in theirs] != [str(label) for label in mine]:
             raise ValueError(
@@ -165,20 +167,20 @@ def _few(labels) -> str:
     return f"{list(map(str, labels[:5]))}{' ...' if len(labels) > 5 else ''}"
 
 
-def _check_settings(estimator, attrs) -> None:
-    mine = settings(estimator._as_fitted())
+def _check_settings(mine: Settings, attrs) -> None:
+    expected = settings(mine)
     for name in _SETTINGS:
-        if name in attrs and str(np.asarray(attrs[name])) != mine[name]:
+        if name in attrs and str(np.asarray(attrs[name])) != expected[name]:
             raise ValueError(
                 f"The draws are of another model: its {name.replace('_', ' ')} is {attrs[name]}, that of this "
-                f"estimator {mine[name]}."
+                f"estimator {expected[name]}."
             )
 
 
-def _check_groups(estimator, tree) -> None:
+def _check_groups(layout: Layout, tree) -> None:
     """Refuse variables with other dimensions or types than `sample_posterior` makes, and draws that are not finite."""
     sizes, coef = tree["posterior"].sizes, tree["posterior"]["coef"].dims
-    neuron = ("neuron",) * estimator._population
+    neuron = ("neuron",) * layout.population
     per_draw = (*_DRAWS, *neuron)
     known = {
         "posterior": {"coef": coef, "intercept": (*_DRAWS, *coef[3:]), "scale": per_draw},
@@ -222,11 +224,11 @@ def _check_seal(name: str, data) -> None:
         )
 
 
-def settings(estimator) -> dict[str, str]:
-    """Return what draws say of the estimator that they belong to."""
+def settings(mine: Settings) -> dict[str, str]:
+    """Return what draws say of the model that they belong to."""
     return {
-        "observation_model": type(estimator.observation_model).__name__,
-        "inverse_link": getattr(estimator.inverse_link_function, "__name__", "custom"),
-        "regularizer": type(estimator.regularizer).__name__,
-        "regularizer_strength": repr(estimator.regularizer_strength),
+        "observation_model": type(mine.observation_model).__name__,
+        "inverse_link": getattr(mine.inverse_link_function, "__name__", "custom"),
+        "regularizer": type(mine.regularizer).__name__,
+        "regularizer_strength": repr(mine.regularizer_strength),
     }

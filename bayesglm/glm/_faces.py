@@ -1,84 +1,20 @@
-"""The four estimators: one engine, told what `y` is."""
+"""Models of many responses, of class labels, and of both."""
 
 from __future__ import annotations
 
-from bayesglm.glm._classifier import ClassifierEstimator
-from bayesglm.glm._estimator import Estimator
+from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-class GLM(Estimator):
-    r"""Generalized linear model of one response.
-
-    .. math:: E[y_i] = g^{-1}(x_i' w + b + offset_i)
-
-    Coefficients minimise the mean loss plus a penalty, which makes them the mode of the posterior under the prior
-    that the penalty stands for (:meth:`numpyro_model`).
-
-    Parameters
-    ----------
-    observation_model : str or Observations
-        ``"Poisson"``, ``"Gamma"``, ``"Gaussian"``, ``"Bernoulli"``, ``"NegativeBinomial"`` (with a dispersion held at
-        1; pass an instance with another, or with ``scale="estimate"``), or an instance.
-    inverse_link_function : str or callable, optional
-        Maps the linear predictor to the mean. By default that of the observation model: ``exp`` for counts,
-        ``one_over_x`` for Gamma, ``identity`` for Gaussian, ``logistic`` for Bernoulli.
-    regularizer : str or Regularizer, optional
-        ``"UnRegularized"`` (default), ``"Ridge"``, ``"Lasso"``, ``"ElasticNet"``, ``"GroupLasso"``, or an instance.
-    regularizer_strength : float, array or pytree, optional
-        Strength of the penalty, one number or one per coefficient; (strength, ratio) for ElasticNet. 1.0 with a warning
-        where it is needed and not given.
-    solver_name : str, optional
-        LBFGS by default, ProximalGradient for penalties with kinks. See `bayesglm.solvers`.
-    solver_kwargs : dict, optional
-        Arguments of the solver, such as ``tol`` and ``maxiter``; see
-        :func:`bayesglm.solvers.get_solver_documentation`.
-
-    Attributes
-    ----------
-    coef_ : array (features,), or a pytree of these
-        Coefficients in the structure of X.
-    intercept_ : array (1,)
-    scale_ : array (1,)
-        Dispersion of the response, estimated from the residuals; after :meth:`sample_posterior` with priors that `fit`
-        does not know, its posterior median.
-    dof_resid_ : array
-        Residual degrees of freedom.
-    solver_state_
-        How the fit ended.
-
-    References
-    ----------
-    McCullagh, Nelder (1989), Generalized Linear Models. doi:10.1007/978-1-4899-3242-6
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import bayesglm as nmo
-    >>> rng = np.random.default_rng(1)
-    >>> X = rng.normal(size=(500, 3))
-    >>> y = rng.poisson(np.exp(X @ [0.5, 0.0, -0.5]))
-    >>> model = nmo.glm.GLM(regularizer="Ridge", regularizer_strength=0.01).fit(X, y)
-    >>> model.coef_.shape
-    (3,)
-    """
-
-    def __init__(
-        self,
-        observation_model="Poisson",
-        inverse_link_function=None,
-        regularizer=None,
-        regularizer_strength=None,
-        solver_name=None,
-        solver_kwargs=None,
-    ):
-        self._configure(
-            observation_model,
-            inverse_link_function,
-            regularizer,
-            regularizer_strength,
-            solver_name,
-            solver_kwargs,
-        )
+from bayesglm import labels, posterior
+from bayesglm._input import to_labels
+from bayesglm.glm import _prediction, _traced
+from bayesglm.glm._edge import new_rows
+from bayesglm.glm._estimator import argument
+from bayesglm.glm._glm import GLM
+from bayesglm.glm._values import needed
 
 
 class PopulationGLM(GLM):
@@ -117,39 +53,30 @@ class PopulationGLM(GLM):
     array([0., 0.], dtype=float32)
     """
 
-    _population = True
-
     def __init__(
-        self,
-        observation_model="Poisson",
-        inverse_link_function=None,
-        regularizer="UnRegularized",
-        regularizer_strength=None,
-        solver_name=None,
-        solver_kwargs=None,
-        feature_mask=None,
-    ):
+        self, observation_model="Poisson", inverse_link_function=None, regularizer="UnRegularized",
+        regularizer_strength=None, solver_name=None, solver_kwargs=None, feature_mask=None,
+    ):  # fmt: skip
         self._configure(
-            observation_model,
-            inverse_link_function,
-            regularizer,
-            regularizer_strength,
-            solver_name,
-            solver_kwargs,
-            feature_mask,
-        )
+            population=True, observation_model=observation_model,
+            inverse_link_function=inverse_link_function, regularizer=regularizer,
+            regularizer_strength=regularizer_strength, solver_name=solver_name,
+            solver_kwargs=solver_kwargs, feature_mask=feature_mask,
+        )  # fmt: skip
 
-    @property
-    def feature_mask(self):
-        """Which features predict which neuron, or None for all."""
-        return self._feature_mask
-
-    @feature_mask.setter
-    def feature_mask(self, value):
-        self._set_mask(value)
+    feature_mask = argument(
+        "feature_mask", "Which features predict which neuron, or None for all; not set after `fit`."
+    )
 
 
-class ClassifierGLM(ClassifierEstimator, GLM):
+class _Default(str):
+    """A default that can be told from the same text given by the user."""
+
+
+_LOG_PROBA = _Default("log-proba")
+
+
+class ClassifierGLM(GLM):
     """Softmax regression: a generalized linear model of class labels.
 
     Every class has its own coefficients (the symmetric form), which a penalty makes unique; without
@@ -186,26 +113,128 @@ class ClassifierGLM(ClassifierEstimator, GLM):
     """
 
     def __init__(
-        self,
-        n_classes=2,
-        inverse_link_function=None,
-        regularizer=None,
-        regularizer_strength=None,
-        solver_name=None,
-        solver_kwargs=None,
-    ):
-        self.n_classes = n_classes
+        self, n_classes=2, inverse_link_function=None, regularizer=None, regularizer_strength=None,
+        solver_name=None, solver_kwargs=None,
+    ):  # fmt: skip
         self._configure(
-            "Categorical",
-            inverse_link_function,
-            regularizer,
-            regularizer_strength,
-            solver_name,
-            solver_kwargs,
+            n_classes=n_classes, inverse_link_function=inverse_link_function,
+            regularizer=regularizer, regularizer_strength=regularizer_strength,
+            solver_name=solver_name, solver_kwargs=solver_kwargs,
+        )  # fmt: skip
+
+    n_classes = argument("n_classes", "Number of classes. Setting it discards the labels.")
+
+    @property
+    def classes_(self):
+        """Class labels in the order of the columns of the coefficients, or None if not known yet."""
+        return self._held.layout.classes
+
+    @classes_.setter
+    def classes_(self, value):
+        count = self._settings.n_classes
+        known = None if value is None else labels.classes_of(value, count)
+        self._hold(self._held.with_classes(count, known))
+
+    def set_classes(self, y):
+        """Take the class labels from `y`.
+
+        `fit` does so by itself, and so does :meth:`initialize_optimizer_and_state` where no labels are known; call
+        this before an :meth:`update` loop in which a batch may lack a class.
+
+        Parameters
+        ----------
+        y : array
+            Holds every label at least once.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the number of different labels is not `n_classes`.
+        """
+        self.classes_ = to_labels(y)
+        return self
+
+    def set_proba_output(self, return_type="log-proba"):
+        """Choose what :meth:`predict_proba` returns where it is not told: what scikit-learn's tools need are "proba".
+
+        With ``"proba"`` the scorers ``neg_log_loss`` and ``roc_auc``, soft voting and calibration work as with any
+        other classifier. The choice is no constructor argument; a clone keeps it.
+
+        Parameters
+        ----------
+        return_type
+            ``"log-proba"``, the documented default, or ``"proba"``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For another `return_type`.
+        """
+        _check_return_type(return_type)
+        self._settings = replace(self._settings, proba_output=return_type)
+        return self
+
+    def predict_proba(self, X, return_type=_LOG_PROBA, *, average="map", offset=None):
+        """Return the LOGARITHM of the probability of each class, unless told otherwise (as documented for NeMoS).
+
+        Beware of tools that expect probabilities, as those of scikit-learn do: see :meth:`set_proba_output`.
+
+        Parameters
+        ----------
+        X : array (samples, features), or a pytree of these
+        return_type
+            ``"log-proba"`` or ``"proba"``; by default what :meth:`set_proba_output` said, ``"log-proba"`` without.
+        average
+            ``"map"``: at the fit; ``"posterior"``: averaged over the draws of :meth:`sample_posterior`.
+        offset : array, optional
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        : array (samples, classes) or (samples, neurons, classes)
+            Column i belongs to ``classes_[i]``.
+
+        Raises
+        ------
+        ValueError
+            For another `return_type` or `average`, or if there are no draws to average over.
+        """
+        return_type = self._settings.proba_output if return_type is _LOG_PROBA else return_type
+        _check_return_type(return_type)
+        if average not in ("map", "posterior"):
+            raise ValueError(f"`average` must be 'map' or 'posterior', but {average!r} was given.")
+        fit, asked = self._fitted("predict_proba"), return_type == "proba"
+        if average == "map" and _traced.is_traced(X) and offset is None:
+            log_proba = _traced.mean(fit, X)
+            return jnp.exp(log_proba) if asked else log_proba
+        with jax.enable_x64(True):
+            if average == "posterior":
+                found = needed(self._posterior, "predict_proba(X, average='posterior')")
+                rows = new_rows(found.fit, X, offset, np.float64)
+                proba = posterior.mean_probability(found.draws(), *rows)
+                found = proba if asked else np.log(proba)
+            else:
+                found = _prediction.mean(fit, *new_rows(fit, X, offset))
+                found = _prediction.normalised(found) if asked else found
+        return fit.layout.like(X, jnp.asarray(found))
+
+
+def _check_return_type(return_type) -> None:
+    if return_type not in ("log-proba", "proba"):
+        raise ValueError(
+            f"`return_type` must be 'log-proba' or 'proba', but {return_type!r} was given."
         )
 
 
-class ClassifierPopulationGLM(ClassifierEstimator, PopulationGLM):
+class ClassifierPopulationGLM(ClassifierGLM, PopulationGLM):
     """Softmax regressions of the labels of many subjects (neurons) on the same features.
 
     Parameters
@@ -237,22 +266,16 @@ class ClassifierPopulationGLM(ClassifierEstimator, PopulationGLM):
     """
 
     def __init__(
-        self,
-        n_classes=2,
-        inverse_link_function=None,
-        regularizer=None,
-        regularizer_strength=None,
-        solver_name=None,
-        solver_kwargs=None,
-        feature_mask=None,
-    ):
-        self.n_classes = n_classes
+        self, n_classes=2, inverse_link_function=None, regularizer=None, regularizer_strength=None,
+        solver_name=None, solver_kwargs=None, feature_mask=None,
+    ):  # fmt: skip
         self._configure(
-            "Categorical",
-            inverse_link_function,
-            regularizer,
-            regularizer_strength,
-            solver_name,
-            solver_kwargs,
-            feature_mask,
-        )
+            population=True, n_classes=n_classes, inverse_link_function=inverse_link_function,
+            regularizer=regularizer, regularizer_strength=regularizer_strength,
+            solver_name=solver_name, solver_kwargs=solver_kwargs, feature_mask=feature_mask,
+        )  # fmt: skip
+
+
+KINDS = {
+    kind.__name__: kind for kind in (GLM, PopulationGLM, ClassifierGLM, ClassifierPopulationGLM)
+}

@@ -1,40 +1,43 @@
-"""The NumPyro model of an estimator and a data set."""
+"""The NumPyro model of a problem."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
 
-import jax
 import numpy as np
 import numpyro.distributions as dist
 
 from bayesglm import links, observation_models
 from bayesglm import model as joint_model
-from bayesglm.glm import _lanes, _results
+from bayesglm.glm import _lanes
 from bayesglm.glm._problem import Problem
+from bayesglm.glm._values import dispersion
 from bayesglm.prior import Gaussian, Prior
 
 
-def numpyro_model(
-    estimator, X, y, scale, scale_prior, intercept_prior, *, sample_weight, offset, prior=None
-):
-    """Return the joint density of an estimator's model as a NumPyro model of no arguments."""
-    check_priors(prior, intercept_prior)
-    with jax.enable_x64(True):
-        rows, problem = estimator._checked(X, y, sample_weight, offset)
-    check_counts(estimator.observation_model, rows.y, rows.weight)
+def numpyro_model(problem, settings, fitted, scale, scale_prior, intercept_prior, prior=None):
+    """Return the joint density of a problem as a NumPyro model of no arguments.
+
+    Parameters
+    ----------
+    fitted : array or None
+        The dispersion of a fit.
+    scale : str, array or number
+        "sample", "plugin" for that of the fit, or its values.
+    """
+    check_counts(settings.observation_model, problem.rows.y, problem.rows.weight)
     if scale_prior is None:
         scale_prior = default_scale_prior(problem)
-    scale = _scale(estimator, scale, scale_prior)
+    scale = _scale(settings.observation_model, fitted, scale, scale_prior)
     weak = None
     if prior is not None:
         problem, weak = weakly(problem)
-    parts = model_of(estimator, problem, scale, intercept_prior, weak)
+    parts = model_of(problem, settings, scale, intercept_prior, weak)
     return partial(joint_model.joint, parts, y=parts.y)
 
 
-def model_of(estimator, problem, scale, intercept_prior, weak) -> joint_model.Model:
+def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Model:
     """Return what fixes the joint density, in the shapes of the user.
 
     Parameters
@@ -42,19 +45,18 @@ def model_of(estimator, problem, scale, intercept_prior, weak) -> joint_model.Mo
     scale
         Distribution of the dispersion, or its fixed values (neurons,) or ().
     """
-    rows, population = problem.rows, bool(estimator._population)
-    shape = (lambda a: a) if population else (lambda a: a[:, 0])
-    if not isinstance(scale, dist.Distribution) and not population:
+    rows, layout = problem.rows, problem.layout
+    if not isinstance(scale, dist.Distribution) and not layout.population:
         scale = np.reshape(scale, -1)[0]
     return joint_model.Model(
-        observation_model=estimator.observation_model,
-        inverse_link=estimator.inverse_link_function,
+        observation_model=settings.observation_model,
+        inverse_link=settings.inverse_link_function,
         prior=problem.prior,
         X=rows.design.matrix,
-        y=shape(rows.y),
-        weight=shape(np.broadcast_to(rows.weight, rows.y.shape)),
-        offset=None if rows.offset is None else shape(rows.offset),
-        n=rows.n if population else rows.n[0],
+        y=layout.squeeze(rows.y),
+        weight=layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape)),
+        offset=layout.beside(rows.offset),
+        n=rows.n if layout.population else rows.n[0],
         n_classes=problem.n_classes,
         scale=scale,
         intercept_prior=intercept_prior,
@@ -65,26 +67,24 @@ def model_of(estimator, problem, scale, intercept_prior, weak) -> joint_model.Mo
 def default_scale_prior(problem) -> dist.Distribution | None:
     """Return the weak prior of the dispersions, in the units of the responses; None where there are none."""
     spread = _lanes.spread(problem.rows)
-    several = len(problem.outputs) > (problem.n_classes is not None)
     return joint_model.default_scale_prior(
-        problem.observation_model, spread if several else spread[0]
+        problem.observation_model, spread if problem.layout.population else spread[0]
     )
 
 
-def _scale(estimator, scale, scale_prior):
+def _scale(model, fitted, scale, scale_prior):
     """Return a distribution to sample the dispersion from, or its fixed value."""
-    model = estimator.observation_model
     if scale_prior is None and not getattr(model, "has_scale", False):
-        return _results.dispersion(model, estimator._scale)
+        return dispersion(model, fitted)
     if isinstance(scale, str) and scale == "sample":
         _lanes.check_scale_prior(model, scale_prior)
         return scale_prior
     if isinstance(scale, str) and scale == "plugin":
-        if estimator._scale is None:
+        if fitted is None:
             raise ValueError(
                 "`scale='plugin'` needs the dispersion that `fit` estimates; call it first."
             )
-        return np.asarray(estimator._scale)
+        return np.asarray(fitted)
     if isinstance(scale, (str, dist.Distribution)):
         raise ValueError(
             f"`scale` must be 'sample', 'plugin' or a number, but {scale!r} was given."
@@ -113,7 +113,7 @@ def check_counts(observation_model, y, weight) -> None:
         )
 
 
-def weakly(problem) -> tuple[Problem, joint_model.WeakIntercept]:
+def weakly(problem: Problem) -> tuple[Problem, joint_model.WeakIntercept]:
     """Return the problem with weakly informative priors in the units of the data, and that of its intercepts.
 
     References
@@ -134,7 +134,7 @@ def weakly(problem) -> tuple[Problem, joint_model.WeakIntercept]:
         unit = np.maximum(unit, np.finfo(float).tiny)
     spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     sd = 2.5 * unit / spread[:, None]
-    strength = np.repeat(sd**-2, problem.outputs[-1] if problem.n_classes else 1, axis=1)
-    term = Gaussian(strength=strength.reshape(problem.mask.shape), unit="absolute")
+    strength = np.repeat(sd**-2, problem.n_classes or 1, axis=1).reshape(problem.mask.shape)
+    term = Gaussian(strength=strength, unit="absolute")
     intercept = joint_model.WeakIntercept(mean, location, unit, dist.Normal(0.0, 2.5))
     return replace(problem, prior=Prior.of(term, problem.mask)), intercept

@@ -10,7 +10,8 @@ import numpy as np
 from bayesglm import observation_models
 from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
-from bayesglm.glm._problem import Problem, Rows
+from bayesglm.glm._problem import Problem
+from bayesglm.glm._rows import Rows
 from bayesglm.model import WeakIntercept, default_scale_prior
 
 # Predictors of all chains and lanes in one pass over the rows, in bytes.
@@ -31,11 +32,7 @@ class Priors(NamedTuple):
 
 def double(problem: Problem) -> Problem:
     """Return the problem with its rows in float64."""
-    rows = problem.rows
-    wide = lambda a: None if a is None else np.asarray(a, np.float64)  # noqa: E731
-    y = rows.y if problem.n_classes else wide(rows.y)
-    design = rows.design.with_matrix(wide(rows.design.matrix))
-    return replace(problem, rows=Rows(design, y, wide(rows.weight), wide(rows.offset)))
+    return replace(problem, rows=problem.rows.double())
 
 
 def priors_of(problem: Problem, scale, fitted_scale, scale_prior, intercept_prior, weak) -> Priors:
@@ -96,7 +93,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     """
     many, n_neurons = problem.n_lanes, problem.n_neurons
     responses, classes = n_neurons // many, problem.n_classes or 1
-    objective = problem.objective(whole=True)
+    objective = problem.objective(whole=True, balanced=False)
     (data,) = objective.shards.parts
     # solvers fill up their last chunk of lanes
     host = lambda a: None if a is None else np.asarray(a)[:many]  # noqa: E731
@@ -104,8 +101,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     by_lane = lambda a: np.asarray(a, float).reshape(many, responses)  # noqa: E731
     n = by_lane(problem.rows.n)
     weight = host(data.weight)
-    if problem.joint:
-        weight = weight * (n / n.mean())[..., None]
+    weight = np.broadcast_to(weight, (len(weight), responses, weight.shape[-1]))
     sampled = not isinstance(priors.scale, np.ndarray)
     zero_sum = problem.prior.zero_sum(problem.n_classes)
     rows = len(X)

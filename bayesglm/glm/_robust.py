@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm._input import epochs, time_indexed
 from bayesglm._sampling import _laplace, _target
 from bayesglm.glm import _serial
 
@@ -59,13 +60,15 @@ class Sandwich(NamedTuple):
         )
 
 
-def asked(robust, groups, trials, maxlags, weight) -> Sandwich | None:
+def asked(robust, groups, trials, maxlags, weight, X=None) -> Sandwich | None:
     """Return the sandwich that arguments of ``summary`` ask for; None for errors from the information.
 
     Parameters
     ----------
     weight : array (samples, 1) or (samples, neurons)
         Zero for rows that are not used.
+    X : optional
+        Features, whose epochs are the trials where none are told.
 
     Raises
     ------
@@ -77,7 +80,9 @@ def asked(robust, groups, trials, maxlags, weight) -> Sandwich | None:
     robust = bool(robust) if isinstance(robust, np.bool_) else robust
     if not any(robust is kind or (isinstance(kind, str) and robust == kind) for kind in kinds):
         raise ValueError(f"`robust` must be one of {kinds}, but {robust!r} was given.")
-    kind = _BEST.get(robust, robust)
+    kind, indexed = _BEST.get(robust, robust), time_indexed(X)
+    if trials is None and kind == "HAC" and indexed is not None:
+        trials = epochs(indexed)
     if (groups is not None) != (kind in CLUSTER):
         raise ValueError(
             "`robust='cluster'` needs `groups`, the label of the group of each row."

@@ -1,4 +1,4 @@
-"""Estimators in files: what is stored of one, and how one is made again.
+"""Models in files: what is stored of settings and fit, and how these are made again.
 
 Files hold numbers and names, never code: nothing is unpickled, classes are looked up in tables, and what is not in the
 tables comes from the caller.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import warnings
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from bayesglm import io, links, observation_models, regularizer
+from bayesglm import io, labels, links, observation_models, regularizer
 from bayesglm._component import parameters
-from bayesglm._design import split
 from bayesglm._input import Names
+from bayesglm._messages import Message
+from bayesglm.glm._settings import Settings
+from bayesglm.glm._values import Fit
 
 _FITTED = ("coef_", "intercept_", "scale_", "dof_resid_", "classes_")
 _BESIDE = ("names", "proba_output")
@@ -32,39 +34,47 @@ _NATIVE = {
 }
 
 
-def save(estimator, filename) -> None:
-    """Write an estimator to a file."""
-    arguments = {name: getattr(estimator, name) for name in estimator._argument_names()}
-    if estimator._solver_name is None:
-        arguments["solver_name"] = None
-    if estimator._default_strength:
-        arguments["regularizer_strength"] = None
+class Saved(NamedTuple):
+    """What a file says of an estimator."""
+
+    kind: type
+    arguments: dict[str, Any]
+    named_regularizer: bool
+    fitted: dict[str, Any]
+    messages: tuple[Message, ...]
+    filename: Any
+
+
+def save(names, settings: Settings, fit: Fit | None, filename) -> None:
+    """Write settings and fit to a file.
+
+    Parameters
+    ----------
+    names : list of str
+        Of its constructor arguments.
+    """
+    arguments = {name: settings.argument(name) for name in names}
+    arguments["regularizer"] = settings.regularizer
     tree = {
-        "model_class": type(estimator).__name__,
+        "model_class": settings.kind,
         "params": {name: _describe(name, value) for name, value in arguments.items()},
-        "named_regularizer": estimator._named_regularizer,
-        "fitted": _fitted(estimator),
+        "named_regularizer": settings.named_regularizer,
+        "fitted": _fitted(settings, fit),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
     io.write(filename, tree)
 
 
-def _fitted(estimator) -> dict[str, Any]:
+def _fitted(settings: Settings, fit: Fit | None) -> dict[str, Any]:
     stored: dict[str, Any] = dict.fromkeys(_FITTED + _BESIDE)
-    if estimator._coef is not None:
-        stored["coef_"] = {"tree": _plain(estimator)}
-    if estimator._intercept is not None:
-        stored["intercept_"] = estimator._intercept
-    stored["scale_"], stored["dof_resid_"] = estimator._scale, estimator._dof_resid
-    stored["classes_"] = estimator.classes_ if estimator._classifier else None
-    stored["names"] = dict(estimator._names._asdict())
-    stored["proba_output"] = estimator._proba_output
+    fit = Fit(settings.layout()) if fit is None else fit
+    # nested dicts, lists and tuples of float64 arrays
+    stored["coef_"] = None if fit.coef is None else {"tree": fit.coef_tree}
+    stored["intercept_"], stored["scale_"], stored["dof_resid_"] = fit.intercept, fit.scale, fit.dof
+    stored["classes_"] = fit.layout.classes
+    stored["names"] = dict(fit.layout.names._asdict())
+    stored["proba_output"] = settings.proba_output
     return stored
-
-
-def _plain(estimator):
-    """Coefficients as nested dicts, lists and tuples of float64 arrays."""
-    return split(*estimator._coef)
 
 
 def _describe(name: str, value):
@@ -106,42 +116,68 @@ def _host(value):
     return jax.tree.map(one, value)
 
 
-def rebuild(tree: dict[str, Any], classes: dict[str, type], mapping_dict: dict | None, filename):
-    """Return the estimator that a file describes.
+def read(filename, classes: dict[str, type], mapping_dict: dict | None) -> Saved:
+    """Return what a file says.
 
     Raises
     ------
     ValueError
-        If the description is not one of ours, or something in it is neither known nor in
-        `mapping_dict`.
+        If it is not one of ours, or something in it is neither known nor in `mapping_dict`.
     """
+    tree = io.read(filename)
     _check_tree(tree, classes, filename)
     mapping = _check_mapping(mapping_dict, tree)
-    params = {
+    arguments = {
         name: _restore(name, value, mapping, filename) for name, value in tree["params"].items()
     }
-    if mapping:
-        warnings.warn(
-            "Parameters replaced by `mapping_dict` when loading "
-            f"{str(filename)!r}: {sorted(mapping)}.",
-            UserWarning,
-            stacklevel=3,
-        )
+    text = (
+        f"Parameters replaced by `mapping_dict` when loading {str(filename)!r}: {sorted(mapping)}."
+    )
+    told = (Message(UserWarning, text),) if mapping else ()
+    kind = classes[tree["model_class"]]
+    return Saved(kind, arguments, bool(tree["named_regularizer"]), tree["fitted"], told, filename)
+
+
+def make(saved: Saved):
+    """Return a new estimator of the class and the arguments that a file says.
+
+    Raises
+    ------
+    ValueError
+        If the class does not take them.
+    """
     try:
-        estimator = classes[tree["model_class"]](**params)
+        return saved.kind(**saved.arguments)
     except Exception as error:
         raise ValueError(
-            f"The parameters in {str(filename)!r} do not make a {tree['model_class']}: {error} "
+            f"The parameters in {str(saved.filename)!r} do not make a {saved.kind.__name__}: {error} "
             "Look at them with `bayesglm.inspect_npz`."
         ) from error
-    estimator._named_regularizer = bool(tree["named_regularizer"])
+
+
+def values(saved: Saved, settings: Settings) -> tuple[Settings, Fit | None]:
+    """Return the settings, as far as they are no arguments too, and the fit that a file says.
+
+    Parameters
+    ----------
+    settings
+        Those that the arguments stand for.
+
+    Raises
+    ------
+    ValueError
+        If parameters do not fit together, or no model of this kind has them.
+    """
+    output = saved.fitted.get("proba_output") or settings.proba_output
+    settings = replace(settings, named_regularizer=saved.named_regularizer, proba_output=output)
+    if all(saved.fitted[name] is None for name in _FITTED):
+        return settings, None
     try:
-        _restore_fit(estimator, tree["fitted"])
+        return settings, _fit_of(saved.fitted, settings)
     except Exception as error:
         raise ValueError(
-            f"The fitted parameters in {str(filename)!r} are not accepted: {error}"
+            f"The fitted parameters in {str(saved.filename)!r} are not accepted: {error}"
         ) from error
-    return estimator
 
 
 def _check_tree(tree, classes, filename) -> None:
@@ -238,52 +274,55 @@ def _restore_object(name, value, mapping, filename):
         ) from error
 
 
-def _restore_fit(estimator, fitted) -> None:
-    if fitted["classes_"] is not None:
-        estimator.set_classes(fitted["classes_"])
-    if fitted["coef_"] is not None:
-        estimator.coef_ = fitted["coef_"]["tree"]
-    if fitted["intercept_"] is not None:
-        estimator.intercept_ = fitted["intercept_"]
-    _check_shapes(estimator)
-    estimator.scale_, estimator.dof_resid_ = fitted["scale_"], fitted["dof_resid_"]
+def _fit_of(fitted: dict[str, Any], settings: Settings) -> Fit:
+    classes = fitted["classes_"]
+    if classes is not None:
+        classes = labels.classes_of(classes, settings.n_classes)
+    coef, intercept = fitted["coef_"], fitted["intercept_"]
+    found = Fit(settings.layout(classes))
+    found = found if coef is None else found.with_coef(coef["tree"])
+    found = found if intercept is None else found.with_intercept(intercept)
+    _check_shapes(found)
+    scale, dof = (
+        None if fitted[name] is None else np.asarray(fitted[name], float)
+        for name in ("scale_", "dof_resid_")
+    )
     names = fitted.get("names")
-    if names is not None:
-        estimator._names = Names(*(_as_tuple(names[part]) for part in Names._fields))
-        _check_names(estimator)
-    estimator._proba_output = fitted.get("proba_output") or estimator._proba_output
-    estimator._fitted_with = estimator._settings_now()
+    names = Names() if names is None else Names(*(_as_tuple(names[k]) for k in Names._fields))
+    if found.coef is not None:
+        _check_names(names, found)
+    layout = replace(found.layout, names=names)
+    return replace(found, layout=layout, settings=settings, scale=scale, dof=dof, edited=False)
 
 
 def _as_tuple(value):
     return tuple(map(_as_tuple, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _check_names(estimator) -> None:
+def _check_names(names: Names, fit: Fit) -> None:
     """Refuse names that are not one for each feature and neuron."""
-    if estimator._coef is None:
-        return
-    _, widths, coef = estimator._coef
-    features, neurons = estimator._names
+    (features, neurons), widths = names, fit.layout.widths
     if features is not None and [
         len(n or range(w)) for n, w in zip(features, widths, strict=True)
     ] != list(widths):
         raise ValueError(f"there are names of {features} for {widths} features.")
-    if neurons is not None and len(neurons) != coef.shape[1]:
+    if neurons is not None and len(neurons) != fit.layout.n_neurons:
         raise ValueError(
-            f"there are names of {len(neurons)} neurons, but coefficients of {coef.shape[1]}."
+            f"there are names of {len(neurons)} neurons, but coefficients of {fit.layout.n_neurons}."
         )
 
 
-def _check_shapes(estimator) -> None:
-    """Refuse coefficients and intercepts that no estimator of this kind has, or not together."""
-    coef, intercept = estimator._coef, estimator._intercept
-    outputs = () if coef is None else coef[2].shape[1:]
-    if coef is not None and len(outputs) != estimator._population + estimator._classifier:
+def _check_shapes(fit: Fit) -> None:
+    """Refuse coefficients and intercepts that no model of this kind has, or not together."""
+    if fit.coef is None:
+        return
+    outputs = fit.coef.shape[1:]
+    if len(outputs) != len(fit.layout.dims):
         raise ValueError(
-            f"a {type(estimator).__name__} has no coefficients (features, *{outputs})."
+            f"coefficients (features, *{outputs}) were given, but a model of this kind has the axes "
+            f"{('feature', *fit.layout.dims)}."
         )
-    if coef is not None and intercept is not None and intercept.shape != (outputs or (1,)):
+    if fit.intercept is not None and fit.intercept.shape != (outputs or (1,)):
         raise ValueError(
-            f"the intercepts have the shape {intercept.shape}, but the coefficients (features, *{outputs})."
+            f"the intercepts have the shape {fit.intercept.shape}, but the coefficients (features, *{outputs})."
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bayesglm import links, solvers
+from bayesglm._messages import Message
 from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
 from bayesglm.glm import _dispersion, _start
@@ -52,6 +52,8 @@ class FitState(NamedTuple):
     reached_max_steps : bool
     separated : bool array (neurons,)
         Whether the optimum is at infinity along some direction.
+    solver_state
+        What a solver of the user's own returned as its state.
     """
 
     iter_num: int
@@ -60,6 +62,7 @@ class FitState(NamedTuple):
     function_val: np.ndarray
     reached_max_steps: bool
     separated: np.ndarray | None = None
+    solver_state: Any = None
 
     @property
     def stats(self) -> FitState:
@@ -87,6 +90,7 @@ class Outcome:
     scale: np.ndarray  # (neurons,) dispersion that entered the loss
     iter_num: int = 0
     reached_max_steps: bool = False
+    solver_state: Any = None
 
     @property
     def finite(self) -> np.ndarray:
@@ -98,7 +102,7 @@ class Outcome:
         """How the fit ended."""
         return FitState(
             self.iter_num, self.converged, self.distance, self.loss, self.reached_max_steps,
-            self.separated,
+            self.separated, self.solver_state,
         )  # fmt: skip
 
 
@@ -185,7 +189,7 @@ def _panels(problem: Problem, neurons: np.ndarray) -> Iterator[np.ndarray]:
     n_rows, n_features = problem.rows.design.matrix.shape
     per_row = _ARRAYS_PER_ROW * n_rows * problem.rows.design.matrix.itemsize
     bytes_each = columns * (per_row + 8 * _MATRICES_PER_LANE * min(n_features, n_rows) ** 2)
-    n_panels = 1 if problem.joint else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
+    n_panels = 1 if problem.layout.tied else max(1, -(-len(neurons) * bytes_each // _PANEL_BYTES))
     width = -(-len(neurons) // n_panels)
     for first in range(0, len(neurons), width):
         panel = neurons[first : first + width]
@@ -219,7 +223,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
     else:
         state = run(objective)
     point, progress = state.point, state.progress
-    per_lane = lambda values: np.repeat(values, len(panel) // some.n_lanes)  # noqa: E731
+    per_lane = some.layout.spread
     outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
     outcome.loss[panel] = per_lane(point.loss)
@@ -337,13 +341,27 @@ def _least_curvature(shape, hessian) -> float:
     return float(np.linalg.eigvalsh(whiten.T @ np.nan_to_num(hessian) @ whiten).min())
 
 
-def warn(outcome: Outcome, labels, solver: solvers.Solver) -> None:
-    """Warn once, naming the neurons whose estimates are not to be trusted; labels are None for a single model."""
+def unconverged(outcome: Outcome, solver: solvers.Solver) -> str:
+    """Return what a warning says of neurons that are not at their optimum."""
+    return (
+        f"did not converge in {outcome.iter_num} steps of {type(solver).__name__} (tol {solver.tol:g} standard "
+        "errors). Raise `maxiter` in `solver_kwargs`, use LBFGS (smooth penalties) or ProximalGradient with default "
+        "arguments, or pass X in float64."
+    )
+
+
+def messages(outcome: Outcome, labels, unconverged: str) -> tuple[Message, ...]:
+    """Return one message that names the neurons whose estimates are not to be trusted, if there are any.
+
+    Parameters
+    ----------
+    labels : list or None
+        Of the neurons; None for a single model.
+    unconverged
+        What it says of those that are not at their optimum.
+    """
     usable, finite = outcome.usable, outcome.finite
     separated, absent = outcome.separated, outcome.absent
-    steps = (
-        f"{outcome.iter_num} steps of {type(solver).__name__} (tol {solver.tol:g} standard errors)"
-    )
     cases = (
         (
             ~usable,
@@ -364,19 +382,14 @@ def warn(outcome: Outcome, labels, solver: solvers.Solver) -> None:
             "without a finite optimum along some direction (separation): the coefficients are arbitrary there. "
             "Use a penalty such as Ridge, or remove the features that predict the response without error.",
         ),
-        (
-            finite & ~separated & ~outcome.converged,
-            f"did not converge in {steps}. Raise `maxiter` in `solver_kwargs`, use LBFGS (smooth penalties) or "
-            "ProximalGradient with default arguments, or pass X in float64.",
-        ),
+        (finite & ~separated & ~outcome.converged, unconverged),
     )
-    messages = [
+    found = [
         f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"
         for which, text in cases
         if which.any()
     ]
-    if messages:
-        warnings.warn(" ".join(messages), RuntimeWarning, stacklevel=4)
+    return (Message(RuntimeWarning, " ".join(found)),) if found else ()
 
 
 def listed(neurons, labels=None, most: int = 10) -> str:

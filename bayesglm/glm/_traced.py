@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design
+from bayesglm import _design, labels
 from bayesglm._likelihood import sample_loss
+from bayesglm.glm._settings import Settings
+from bayesglm.glm._values import Fit
 
 # The value that stands in for a missing response.
 _FILL = 1.0
@@ -22,7 +24,7 @@ def is_traced(*trees) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def predictor(estimator, coef, intercept, X):
+def predictor(settings: Settings, coef, intercept, X):
     """Return the linear predictor (samples, *outputs) of parameters in the structure of X.
 
     Raises
@@ -42,36 +44,41 @@ def predictor(estimator, coef, intercept, X):
             f"Inconsistent number of features: `coef` has {[len(c) for c in coefs]} per leaf, but X has {widths}."
         )
     coef = jnp.concatenate([jnp.asarray(c) for c in coefs])
-    mask = _design.coefficient_mask(estimator._feature_mask, structure, widths, coef.shape[1:])
+    mask = _design.coefficient_mask(settings.feature_mask, structure, widths, coef.shape[1:])
     matrix = jnp.concatenate([jnp.asarray(leaf, coef.dtype) for leaf in leaves], axis=1)
     intercept = jnp.asarray(intercept)
     eta = jnp.tensordot(matrix, jnp.where(mask, coef, 0.0), 1)
     return eta + (intercept if coef.ndim > 1 else intercept[0])
 
 
-def mean(estimator, X):
+def mean(fit: Fit, X):
     """Return the mean response (log-probabilities of classes) of a fit."""
-    structure, widths, coef = estimator._coef
-    coef = _design.split(structure, widths, coef)
-    return estimator.inverse_link_function(predictor(estimator, coef, estimator._intercept, X))
+    eta = predictor(fit.settings, fit.coef_tree, fit.intercept, X)
+    return fit.settings.inverse_link_function(eta)
 
 
-def loss(estimator, params, X, y):
-    """Return the loss without penalty, the mean over samples, summed over neurons; rows with a NaN left out."""
+def loss(settings: Settings, classes, scale, params, X, y):
+    """Return the loss without penalty, the mean over samples, summed over neurons; rows with a NaN left out.
+
+    Parameters
+    ----------
+    scale
+        Dispersion that enters the loss.
+    """
     finite = jnp.stack(
         [jnp.isfinite(jnp.asarray(leaf)).all(axis=1) for leaf in jax.tree.leaves(X)]
     ).all(axis=0)
     X = jax.tree.map(lambda leaf: jnp.where(finite[:, None], leaf, 0.0), X)
-    eta = predictor(estimator, *params, X)
-    if estimator._classifier and not is_traced(y):
-        y = estimator._encoder.encode(np.asarray(y))
+    eta = predictor(settings, *params, X)
+    if settings.classifier and not is_traced(y):
+        y = labels.encode(classes, np.asarray(y))
         used = jnp.asarray(y >= 0)
     else:
         y = jnp.asarray(y)
         used = jnp.isfinite(y)
     used = used & finite.reshape(-1, *(1,) * (y.ndim - 1))
-    y = jnp.where(used, y, 0 if estimator._classifier else _FILL)
+    y = jnp.where(used, y, 0 if settings.classifier else _FILL)
     eta = jnp.where(used.reshape(used.shape + (1,) * (eta.ndim - used.ndim)), eta, 1.0)
-    scale = estimator._loss_scale()
-    each = sample_loss(estimator.observation_model, y, eta, estimator.inverse_link_function, scale)
+    family = settings.observation_model, y, eta, settings.inverse_link_function
+    each = sample_loss(*family, scale)
     return jnp.sum(jnp.sum(jnp.where(used, each, 0.0), axis=0) / used.sum(axis=0))

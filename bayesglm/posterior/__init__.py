@@ -1,11 +1,11 @@
 """Posterior draws: their container, and what follows from them."""
 
+from bayesglm import _families as families
 from bayesglm._sampling._psis import good_k
-from bayesglm.posterior import _families as families
 from bayesglm.posterior._convergence import Convergence, convergence, relative_efficiency
 from bayesglm.posterior._loo import MAX_CELLS, Pointwise, elpd_data, pointwise
 from bayesglm.posterior._predict import (
-    Posterior,
+    Draws,
     draw_responses,
     interval,
     mean_and_sd,
@@ -24,8 +24,8 @@ from bayesglm.posterior._tree import to_tree
 __all__ = [
     "MAX_CELLS",
     "Convergence",
+    "Draws",
     "Pointwise",
-    "Posterior",
     "asymptotic",
     "convergence",
     "convergences",

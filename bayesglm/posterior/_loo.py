@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import observation_models
+from bayesglm import _families, observation_models
 from bayesglm._likelihood import response_distribution
 from bayesglm._sampling import _psis
-from bayesglm.posterior import _families, _predict
+from bayesglm.posterior import _predict
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData
@@ -40,9 +40,7 @@ class Pointwise(NamedTuple):
     weight: np.ndarray
 
 
-def pointwise(
-    posterior: _predict.Posterior, X, y, offset, weight, efficiency, uniform=None
-) -> Pointwise:
+def pointwise(draws: _predict.Draws, X, y, offset, weight, efficiency, uniform=None) -> Pointwise:
     """Return the leave-one-out log-density of each response.
 
     Parameters
@@ -57,15 +55,15 @@ def pointwise(
     """
     elpd, lppd, k = (np.empty(y.shape) for _ in range(3))
     pit = None if uniform is None else np.empty(y.shape)
-    total = np.zeros((len(posterior.intercept), *y.shape[1:]))
-    static = observation_models.static(posterior.model)
-    scale = 1.0 if posterior.classes else posterior.scale
-    for rows, eta in _predict.chunks(posterior, X, offset):
+    total = np.zeros((len(draws.intercept), *y.shape[1:]))
+    static = observation_models.static(draws.model)
+    scale = 1.0 if draws.classes else draws.scale
+    for rows, eta in _predict.chunks(draws, X, offset):
         some, count = y[rows], rows.stop - rows.start
         padded = np.concatenate(
             [some, np.broadcast_to(some[-1:], (len(eta) - count, *some.shape[1:]))]
         )
-        log_lik = _log_likelihood(static, posterior.inverse_link, eta, padded[:, None], scale)
+        log_lik = _log_likelihood(static, draws.inverse_link, eta, padded[:, None], scale)
         log_lik = np.asarray(log_lik)[:count]
         counts = weight[rows][:, None]
         total += np.sum(counts * np.where(counts > 0, log_lik, 0.0), axis=0)
@@ -76,7 +74,7 @@ def pointwise(
         lppd[rows] = (_psis.logsumexp(by_cell) - np.log(by_cell.shape[1])).reshape(some.shape)
         k[rows] = shape.reshape(some.shape)
         if uniform is not None:
-            found = _transform(posterior, some, eta[:count], by_cell, np.exp(weights))
+            found = _transform(draws, some, eta[:count], by_cell, np.exp(weights))
             upto, at = (values.reshape(some.shape) for values in found)
             pit[rows] = upto - (1.0 - uniform[rows]) * at
     return Pointwise(elpd, lppd, k, pit, total, weight)
@@ -87,7 +85,7 @@ def _log_likelihood(model, inverse_link, eta, y, scale):
     return response_distribution(model, eta, inverse_link, scale).log_prob(y)
 
 
-def _transform(posterior, y, eta, log_lik, weights):
+def _transform(draws, y, eta, log_lik, weights):
     """Return the weighted distribution function at each response, and for counts the probability of that very count.
 
     Parameters
@@ -97,16 +95,16 @@ def _transform(posterior, y, eta, log_lik, weights):
     log_lik, weights : arrays (cells, draws)
     """
     cells = y.ravel()
-    discrete = _families.is_discrete(posterior.model)
+    discrete = _families.is_discrete(draws.model)
     at = np.sum(weights * np.exp(log_lik), axis=1) if discrete else np.zeros(len(cells))
     some = (
         (cells > 0) if discrete else np.ones(len(cells), bool)
     )  # at zero the two are the same, and cheap
     upto = at.copy()
-    mu = np.asarray(posterior.inverse_link(jnp.asarray(eta)))
+    mu = np.asarray(draws.inverse_link(jnp.asarray(eta)))
     by_cell = lambda a: np.moveaxis(a, 1, -1).reshape(len(cells), -1)[some]  # noqa: E731
-    scale = by_cell(np.broadcast_to(posterior.scale, mu.shape))
-    below = _families.cdf(posterior.model, cells[some, None], by_cell(mu), scale)
+    scale = by_cell(np.broadcast_to(draws.scale, mu.shape))
+    below = _families.cdf(draws.model, cells[some, None], by_cell(mu), scale)
     upto[some] = np.sum(weights[some] * below, axis=1)
     return upto, at
 

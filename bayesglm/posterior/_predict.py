@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm import _families
 from bayesglm._likelihood import response_distribution
-from bayesglm.posterior import _families
 
 # Bytes of the predictors of one chunk of rows under all draws.
 _CHUNK_BYTES = 1 << 25
 _BISECTIONS = 60
 
 
-class Posterior(NamedTuple):
+class Draws(NamedTuple):
     """Draws, and the family they belong to; (draws, ...) with chains run together."""
 
     coef: np.ndarray  # (draws, features, *outputs)
@@ -32,7 +32,7 @@ class Posterior(NamedTuple):
     classes: bool
 
     @classmethod
-    def of(cls, tree, scale, model, inverse_link, classes: bool, thin=None) -> Posterior:
+    def of(cls, tree, scale, model, inverse_link, classes: bool, thin=None) -> Draws:
         """Return the draws of a tree; `thin` selects draws of each chain."""
         data = tree["posterior"].dataset
         data = data if thin is None else data.isel(draw=thin)
@@ -52,10 +52,10 @@ class Posterior(NamedTuple):
         return self.intercept.shape[1:]
 
 
-def chunks(posterior: Posterior, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
+def chunks(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows and their predictors (rows, draws, *outputs)."""
     n_rows = len(X)
-    each = 8 * max(1, posterior.intercept.size)
+    each = 8 * max(1, draws.intercept.size)
     size = int(np.clip(_CHUNK_BYTES // each, 1, max(n_rows, 1)))
     for first in range(0, n_rows, size):
         rows = slice(first, min(first + size, n_rows))
@@ -64,7 +64,7 @@ def chunks(posterior: Posterior, X, offset) -> Iterator[tuple[slice, np.ndarray]
             part = np.concatenate(
                 [part, np.broadcast_to(part[-1:], (size - len(part), *part.shape[1:]))]
             )
-        eta = np.tensordot(part, posterior.coef, (1, 1)) + posterior.intercept
+        eta = np.tensordot(part, draws.coef, (1, 1)) + draws.intercept
         if offset is not None:
             shift = offset[rows]
             shift = np.concatenate([shift, np.zeros((size - len(shift), *shift.shape[1:]))])
@@ -72,52 +72,52 @@ def chunks(posterior: Posterior, X, offset) -> Iterator[tuple[slice, np.ndarray]
         yield rows, eta
 
 
-def means(posterior: Posterior, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
+def means(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows and the means of the response (rows, draws, *outputs) under each draw."""
-    for rows, eta in chunks(posterior, X, offset):
-        mean = np.asarray(posterior.inverse_link(jnp.asarray(eta)))
+    for rows, eta in chunks(draws, X, offset):
+        mean = np.asarray(draws.inverse_link(jnp.asarray(eta)))
         yield rows, mean[: rows.stop - rows.start]
 
 
-def mean_and_sd(posterior: Posterior, X, offset):
+def mean_and_sd(draws: Draws, X, offset):
     """Return mean and standard deviation of a new response, each (rows, *outputs)."""
-    mean = np.empty((len(X), *posterior.outputs))
+    mean = np.empty((len(X), *draws.outputs))
     sd = np.empty_like(mean)
-    for rows, mu in means(posterior, X, offset):
-        noise = _families.variance(posterior.model, mu, posterior.scale)
+    for rows, mu in means(draws, X, offset):
+        noise = _families.variance(draws.model, mu, draws.scale)
         mean[rows] = mu.mean(axis=1)
         sd[rows] = np.sqrt(noise.mean(axis=1) + mu.var(axis=1))
     return mean, sd
 
 
-def mean_probability(posterior: Posterior, X, offset) -> np.ndarray:
+def mean_probability(draws: Draws, X, offset) -> np.ndarray:
     """Return class probabilities averaged over draws, (rows, *outputs)."""
-    found = np.empty((len(X), *posterior.outputs))
-    for rows, log_p in means(posterior, X, offset):
+    found = np.empty((len(X), *draws.outputs))
+    for rows, log_p in means(draws, X, offset):
         found[rows] = np.exp(log_p).mean(axis=1)
     return found
 
 
-def interval(posterior: Posterior, X, offset, prob: float, kind: str):
+def interval(draws: Draws, X, offset, prob: float, kind: str):
     """Return the equal-tailed interval of the mean or of a new response, each end (rows, *outputs)."""
     ends = 0.5 * (1.0 - prob), 0.5 * (1.0 + prob)
-    low, high = (np.empty((len(X), *posterior.outputs)) for _ in range(2))
-    for rows, mu in means(posterior, X, offset):
+    low, high = (np.empty((len(X), *draws.outputs)) for _ in range(2))
+    for rows, mu in means(draws, X, offset):
         if kind == "mean":
             low[rows], high[rows] = np.quantile(mu, ends, axis=1)
         else:
-            low[rows], high[rows] = (_quantile(posterior, mu, p) for p in ends)
+            low[rows], high[rows] = (_quantile(draws, mu, p) for p in ends)
     return low, high
 
 
-def _quantile(posterior: Posterior, mu, p: float):
+def _quantile(draws: Draws, mu, p: float):
     """Return the quantile of the mixture over draws, by bisection of its distribution function."""
-    model, scale = posterior.model, posterior.scale
+    model, scale = draws.model, draws.scale
     known = np.isfinite(mu).all(axis=1)
     mu = np.where(np.isfinite(mu), mu, 1.0)
     sd = np.sqrt(_families.variance(model, mu, scale)).max(axis=1)
     middle = mu.mean(axis=1)
-    if isinstance(model, _families.GaussianObservations):
+    if not (_families.is_discrete(model) or _families.is_positive(model)):
         low, high = mu.min(axis=1) - 10.0 * sd, mu.max(axis=1) + 10.0 * sd
     else:
         low, high = np.full(middle.shape, -1.0), mu.max(axis=1) + 20.0 * sd + 5.0
@@ -144,27 +144,25 @@ def _quantile(posterior: Posterior, mu, p: float):
     return np.where(known, 0.5 * (low + high), np.nan)
 
 
-def replicate(posterior: Posterior, X, offset, seed: int = 0) -> np.ndarray:
+def replicate(draws: Draws, X, offset, seed: int = 0) -> np.ndarray:
     """Return one response for each draw and row as :func:`draw_responses` does, without compiling where possible."""
-    if not _families.is_known(posterior.model):
-        return draw_responses(posterior, jax.random.key(seed), X, offset)
+    if not _families.is_known(draws.model):
+        return draw_responses(draws, jax.random.key(seed), X, offset)
     rng = np.random.default_rng(seed)
-    found = np.empty((len(posterior.intercept), len(X), *posterior.outputs))
-    for rows, mean in means(posterior, X, offset):
-        drawn = _families.draw(
-            posterior.model, rng, mean, np.broadcast_to(posterior.scale, mean.shape)
-        )
+    found = np.empty((len(draws.intercept), len(X), *draws.outputs))
+    for rows, mean in means(draws, X, offset):
+        drawn = _families.draw(draws.model, rng, mean, np.broadcast_to(draws.scale, mean.shape))
         found[:, rows] = np.moveaxis(drawn, 0, 1)
     return found
 
 
-def draw_responses(posterior: Posterior, key, X, offset) -> np.ndarray:
+def draw_responses(draws: Draws, key, X, offset) -> np.ndarray:
     """Return one response for each draw and row, (draws, rows, *neurons)."""
     found = None
-    for i, (rows, eta) in enumerate(chunks(posterior, X, offset)):
+    for i, (rows, eta) in enumerate(chunks(draws, X, offset)):
         distribution = response_distribution(
-            posterior.model, jnp.asarray(eta), posterior.inverse_link,
-            1.0 if posterior.classes else jnp.asarray(posterior.scale),
+            draws.model, jnp.asarray(eta), draws.inverse_link,
+            1.0 if draws.classes else jnp.asarray(draws.scale),
         )  # fmt: skip
         drawn = np.asarray(distribution.sample(jax.random.fold_in(key, i)))
         drawn = np.moveaxis(drawn[: rows.stop - rows.start], 0, 1)

@@ -7,12 +7,20 @@ A solver minimises ``mean loss + penalty`` for many lanes (neurons) at once. Wha
 from __future__ import annotations
 
 import inspect
-from typing import NamedTuple
 
-from bayesglm._input import did_you_mean
 from bayesglm.solvers._descent import BFGS, LBFGS, NonlinearCG
 from bayesglm.solvers._metric import DENSE_LIMIT
+from bayesglm.solvers._protocol import OptimizationInfo, SolverProtocol, validate_solver_class
 from bayesglm.solvers._proximal import GradientDescent, Newton, ProximalGradient, ProxNewton
+from bayesglm.solvers._registry import (
+    SolverSpec,
+    get_solver,
+    list_algo_backends,
+    list_available_algorithms,
+    list_available_solvers,
+    register,
+    set_default_backend,
+)
 from bayesglm.solvers._run import Solver, State, numerics, run
 from bayesglm.solvers._svrg import SVRG, ProxSVRG
 from bayesglm.solvers._svrg_theory import batch_size_and_stepsize
@@ -25,105 +33,29 @@ __all__ = [
     "GradientDescent",
     "Newton",
     "NonlinearCG",
+    "OptimizationInfo",
     "ProxNewton",
     "ProxSVRG",
     "ProximalGradient",
     "Solver",
+    "SolverProtocol",
     "SolverSpec",
     "State",
     "batch_size_and_stepsize",
     "get_accepted_arguments",
     "get_solver",
     "get_solver_documentation",
+    "is_ours",
+    "list_algo_backends",
     "list_available_algorithms",
     "list_available_solvers",
     "make_solver",
     "numerics",
+    "register",
     "run",
+    "set_default_backend",
+    "validate_solver_class",
 ]
-
-SOLVERS = {
-    kind.__name__: kind
-    for kind in (
-        GradientDescent,
-        ProximalGradient,
-        LBFGS,
-        BFGS,
-        NonlinearCG,
-        Newton,
-        ProxNewton,
-        SVRG,
-        ProxSVRG,
-    )  # fmt: skip
-}
-BACKEND = "bayesglm"
-# Backends under which the documented system offers an algorithm.
-_BACKENDS = {
-    "GradientDescent": ("optimistix", "optax+optimistix", "jaxopt"),
-    "ProximalGradient": ("optimistix", "jaxopt"),
-    "LBFGS": ("optax+optimistix", "jaxopt"),
-    "BFGS": ("optimistix", "jaxopt"),
-    "NonlinearCG": ("optimistix", "jaxopt"),
-    "Newton": ("nemos",),
-    "SVRG": ("nemos",),
-    "ProxSVRG": ("nemos",),
-}
-
-
-class SolverSpec(NamedTuple):
-    """A solver by name."""
-
-    algo_name: str
-    backend: str
-    implementation: type
-
-    @property
-    def full_name(self) -> str:
-        """Name of algorithm and backend, ``"LBFGS[bayesglm]"``."""
-        return f"{self.algo_name}[{self.backend}]"
-
-
-def get_solver(name: str) -> SolverSpec:
-    """Return the solver of the given name.
-
-    Parameters
-    ----------
-    name
-        ``"LBFGS"``, or with a backend, ``"LBFGS[bayesglm]"``. Backends that NeMoS documents for the algorithm, such as
-        ``"LBFGS[optax+optimistix]"``, are accepted and mean our own implementation.
-
-    Raises
-    ------
-    TypeError
-        If the name is not a string.
-    ValueError
-        If no such solver exists.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"`solver_name` must be a string, but {name!r} was given.")
-    algorithm, bracket, rest = name.partition("[")
-    if algorithm not in SOLVERS:
-        raise ValueError(
-            f"Unknown solver {name!r}. Available: {', '.join(SOLVERS)}, each with the one backend {BACKEND!r}."
-            f"{did_you_mean(algorithm, SOLVERS)}"
-        )
-    known = (BACKEND, *_BACKENDS.get(algorithm, ()))
-    if bracket and rest not in {f"{each}]" for each in known}:
-        raise ValueError(
-            f"Unknown backend in {name!r}. For {algorithm} there is {BACKEND!r}, and these stand for it as well: "
-            f"{', '.join(known[1:])}. Use {algorithm!r} alone."
-        )
-    return SolverSpec(algorithm, BACKEND, SOLVERS[algorithm])
-
-
-def list_available_algorithms() -> list[str]:
-    """Return the names of all solvers."""
-    return list(SOLVERS)
-
-
-def list_available_solvers() -> list[str]:
-    """Return the names of all solvers with their backends."""
-    return [get_solver(name).full_name for name in SOLVERS]
 
 
 def get_accepted_arguments(solver: str | type) -> set[str]:
@@ -135,7 +67,7 @@ def get_accepted_arguments(solver: str | type) -> set[str]:
         Name or class.
     """
     kind = get_solver(solver).implementation if isinstance(solver, str) else solver
-    return kind.get_accepted_arguments()
+    return set(kind.get_accepted_arguments())
 
 
 def get_solver_documentation(solver: str | type, show_help: bool = False) -> str:
@@ -149,10 +81,15 @@ def get_solver_documentation(solver: str | type, show_help: bool = False) -> str
         Also print it.
     """
     kind = get_solver(solver).implementation if isinstance(solver, str) else solver
-    text = f"{kind.__name__}{inspect.signature(kind)}\n\n{inspect.getdoc(kind)}"
+    text = f"{kind.__name__}{inspect.signature(kind)}\n\n{inspect.getdoc(kind) or ''}".rstrip()
     if show_help:
         print(text)
     return text
+
+
+def is_ours(kind: type) -> bool:
+    """Return whether a class is a solver of this package, and not of the user's own."""
+    return issubclass(kind, Solver)
 
 
 def check_arguments(solver_name: str, solver_kwargs: dict) -> None:
@@ -172,6 +109,8 @@ def check_arguments(solver_name: str, solver_kwargs: dict) -> None:
             f"`solver_kwargs` {unknown} are not accepted by the solver {solver_name!r}. "
             f"It accepts {sorted(accepted)}."
         )
+    if not is_ours(get_solver(solver_name).implementation):
+        return  # the names mean what the user's class says
     for name, least in _LEAST.items():
         value = solver_kwargs.get(name)
         whole = isinstance(least, int)

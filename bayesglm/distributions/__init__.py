@@ -1,0 +1,26 @@
+"""The NumPyro distributions that NumPyro lacks: priors, and the likelihoods of a GLM."""
+
+from bayesglm.distributions._priors import ElasticNet, GroupLaplace, HalfStudentT, PartlyFlat
+from bayesglm.distributions._responses import (
+    BernoulliPredictor,
+    CategoricalPredictor,
+    GammaPredictor,
+    GaussianPredictor,
+    NegativeBinomialPredictor,
+    PoissonPredictor,
+    PredictorDistribution,
+)
+
+__all__ = [
+    "BernoulliPredictor",
+    "CategoricalPredictor",
+    "ElasticNet",
+    "GammaPredictor",
+    "GaussianPredictor",
+    "GroupLaplace",
+    "HalfStudentT",
+    "NegativeBinomialPredictor",
+    "PartlyFlat",
+    "PoissonPredictor",
+    "PredictorDistribution",
+]

@@ -1,0 +1,143 @@
+"""What a fit expects of rows: means, scores, simulated responses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesglm import observation_models, posterior
+from bayesglm._messages import Message
+from bayesglm._shards import fill, filled_length
+from bayesglm.glm._edge import new_rows
+from bayesglm.glm._results import predictor
+from bayesglm.glm._rows import Rows
+from bayesglm.glm._solve import listed
+from bayesglm.glm._values import Fit, Posterior, dispersion, needed
+
+_MISSING = Message(
+    RuntimeWarning,
+    "Rows of `X` with a NaN (or neurons that were not fitted) have no most probable label; "
+    "the first class is returned for them.",
+)
+
+
+def mean(fit: Fit, matrix, offset=None) -> np.ndarray:
+    """Return the mean of the response (log-probabilities of classes) of each row, in the user's shape.
+
+    Parameters
+    ----------
+    offset : array or None
+        In a shape that broadcasts to the predictor.
+    """
+    eta = predictor(matrix, *fit.params(), offset)
+    # The inverse link sees a few lengths.
+    some = fill(eta, filled_length(len(eta), eta.nbytes))
+    return np.asarray(fit.settings.inverse_link_function(jax.device_put(some)))[: len(eta)]
+
+
+def normalised(log_proba) -> np.ndarray:
+    """Return the probabilities of classes, summing to one."""
+    proba = np.exp(log_proba)
+    return proba / proba.sum(axis=-1, keepdims=True)
+
+
+def labels(fit: Fit, log_proba):
+    """Return the most probable label of each row, and what to tell the user."""
+    told = (_MISSING,) if np.isnan(log_proba).any() else ()
+    return fit.layout.decode(log_proba.argmax(axis=-1)), told
+
+
+def mean_and_sd(found: Posterior | None, fit: Fit, X, offset):
+    """Return posterior mean and standard deviation of new responses."""
+    if fit.layout.classifier:
+        raise TypeError(
+            "Labels have no standard deviation; use `predict_proba(X, average='posterior')`."
+        )
+    found = needed(found, "predict(X, return_std=True)")
+    with jax.enable_x64(True):
+        moments = posterior.mean_and_sd(found.draws(), *new_rows(found.fit, X, offset, np.float64))
+    return tuple(fit.layout.like(X, jnp.asarray(value)) for value in moments)
+
+
+def simulate(fit: Fit, key, rate):
+    """Return responses drawn at means, what is shown as means, and what to tell the user."""
+    model, classifier = fit.settings.observation_model, fit.layout.classifier
+    rate = jnp.asarray(rate)
+    drawn = model.sample_generator(key, rate, scale=jnp.asarray(fit.dispersion))
+    if classifier:
+        told = (_MISSING,) if np.isnan(rate).any() else ()
+        rate = jnp.sum(jnp.where(drawn > 0, rate, 0.0), axis=-1)
+        return np.asarray(jnp.argmax(drawn, axis=-1)), np.asarray(rate), told
+    drawn, rate = np.asarray(drawn), np.asarray(rate)
+    return np.where(np.isnan(rate), np.nan, drawn) if np.isnan(rate).any() else drawn, rate, ()
+
+
+def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool):
+    """Return the aggregated score of rows with the given means, and what to tell the user.
+
+    Raises
+    ------
+    ValueError
+        If weights come with an aggregation of the user's own, or the dispersion is unknown.
+    """
+    y = fit.layout.squeeze(rows.y)
+    weight = fit.layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape))
+    plain, told = aggregate in (jnp.mean, np.mean), ()
+    if weighted and not plain:
+        raise ValueError("`sample_weight` works with the default `aggregate_sample_scores` only.")
+    if plain:
+        known = np.isfinite(rate.reshape(*y.shape, -1)).all(axis=-1) | (weight == 0)
+        if not known.all():
+            bad = np.flatnonzero(~known.reshape(len(y), -1).all(axis=0))
+            text = f"Neurons without finite predictions are left out of the score: {listed(bad)}."
+            told = (Message(RuntimeWarning, text),)
+        n = filled_length(len(y), rate.nbytes)
+        cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))
+        y, rate, weight = fill(y, n), fill(rate, n), fill(weight, n, 0)
+        average = lambda s: jnp.sum(jnp.where(cells > 0, cells * s, 0.0)) / jnp.sum(cells)  # noqa: E731
+    else:
+        used = (weight > 0).reshape(len(y), -1).all(axis=1)
+        y, rate, weight = y[used], rate[used], weight[used]
+        average = aggregate
+    given = fit.settings.observation_model, jnp.asarray(y), jnp.asarray(rate), weight
+    return score_with(*given, fit.scale, score_type, average), told
+
+
+def check_score_type(score_type) -> None:
+    """Raise a NotImplementedError for an unknown kind of score."""
+    if score_type not in observation_models.SCORE_TYPES:
+        raise NotImplementedError(
+            f"`score_type` must be one of {observation_models.SCORE_TYPES}, but {score_type!r} was given."
+        )
+
+
+def score_with(model, y, rate, weight, scale, score_type, mean):
+    """Return a score of rows in the shape of their means, averaged by `mean`."""
+    each = lambda scores: scores  # noqa: E731
+    if score_type == "pseudo-r2-Cohen":
+        # a dispersion that is a factor cancels, and is 1; one that was estimated within the loss does not
+        how = (
+            {"scale": dispersion(model, scale)} if getattr(model, "estimates_scale", False) else {}
+        )
+        total = mean(model.deviance(y, _null_rate(y, rate, weight), **how))
+        return (total - mean(model.deviance(y, rate, **how))) / total
+    scale = dispersion(model, scale)
+    value = mean(model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each))
+    if score_type == "log-likelihood":
+        return value
+    null = _null_rate(y, rate, weight)
+    return 1.0 - value / mean(
+        model.log_likelihood(y, null, scale=scale, aggregate_sample_scores=each)
+    )
+
+
+def _null_rate(y, rate, weight):
+    """Mean of each neuron's scored responses (log of class frequencies), in the shape of `rate`."""
+    weight = jnp.asarray(weight)
+    total = weight.sum(axis=0)
+    if rate.ndim == y.ndim:
+        return jnp.broadcast_to(jnp.sum(weight * y, axis=0) / total, rate.shape)
+    hits = (y[..., None] == jnp.arange(rate.shape[-1])) * weight[..., None]
+    share = hits.sum(axis=0) / total[..., None]
+    return jnp.broadcast_to(jnp.log(jnp.maximum(share, jnp.finfo(rate.dtype).eps)), rate.shape)

@@ -1,0 +1,112 @@
+"""Tables of parameters: from draws, or from the curvature at a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesglm import posterior
+from bayesglm._messages import Message
+from bayesglm.glm import _asymptotics, _leaving_out, _robust
+from bayesglm.glm._asymptotics import Local
+from bayesglm.glm._problem import Problem
+from bayesglm.glm._rows import Rows
+from bayesglm.glm._values import Fit, Posterior
+
+_KINDS = ("mean", "response")
+
+
+def of_draws(found: Posterior, prob: float, convergence=None):
+    """Return the table of draws.
+
+    Parameters
+    ----------
+    convergence : dict, optional
+        Their convergence statistics by variable, where these are known.
+    """
+    table = posterior.of_draws(found.tree, prob, convergence)
+    table.attrs["interval"] = f"equal-tailed posterior interval of probability {prob}"
+    table.attrs["dispersion"] = dispersion(found.fit, found)
+    return table
+
+
+def of_rows(rows: Rows, fit: Fit, found: Posterior | None, how, prob: float):
+    """Return the table of a fit from its training rows in float64, and what to tell the user.
+
+    Parameters
+    ----------
+    how : tuple
+        Robust, groups, trials, lags and features, as :func:`bayesglm.glm._robust.asked` takes them.
+
+    Raises
+    ------
+    ValueError
+        If rows are not those of the fit, or `how` does not fit them.
+    """
+    _leaving_out.check_trained(rows, fit, found)
+    *how, X = how
+    sandwich = _robust.asked(*how, rows.weight, X)
+    problem = Problem.of(rows, fit.layout, fit.settings)
+    at = _asymptotics.local(problem, fit, fit.dispersion)
+    return of_fit(problem, fit, found, at, sandwich, prob)
+
+
+def of_fit(
+    problem: Problem, fit: Fit, found: Posterior | None, at: Local, sandwich, prob: float
+) -> tuple[object, tuple[Message, ...]]:
+    """Return the table of a fit, and what to tell the user.
+
+    Parameters
+    ----------
+    problem
+        The training rows, in float64.
+    at
+        The normal approximation at the fit.
+    """
+    told, *errors = _asymptotics.standard_errors(problem, fit, at, sandwich)
+    tests = problem.prior.flat
+    estimates = fit.coef, fit.intercept
+    table = posterior.asymptotic(estimates, *errors, fit.layout.labels(), prob, tests)
+    dof = np.concatenate([np.ravel(part) for part in errors[1]])
+    table.attrs["interval"] = _asymptotics.meaning(problem.prior, sandwich, dof, prob)
+    table.attrs["dispersion"] = dispersion(fit, found)
+    return table, told
+
+
+def dispersion(fit: Fit, found: Posterior | None) -> dict:
+    """Return the dispersion of the responses, and where it comes from, in plain numbers and words."""
+    if found is not None and "scale" in found.variables:
+        value = found.variables["scale"].mean(("chain", "draw")).values
+        return {"value": np.asarray(value).tolist(), "how": "sampled"}
+    try:
+        value = np.ravel(np.asarray(fit.dispersion, float))
+    except ValueError:  # of a fit set by hand
+        return {"value": None, "how": "unknown"}
+    return {
+        "value": value.tolist() if len(value) > 1 else float(value[0]),
+        "how": getattr(fit.settings.observation_model, "scale_origin", "estimated by fit"),
+    }
+
+
+def check_prob(prob) -> None:
+    """Raise a ValueError for what is no probability of an interval."""
+    if isinstance(prob, bool) or not np.isscalar(prob) or not 0.0 < prob < 1.0:
+        raise ValueError(f"`prob` must lie between 0 and 1, but {prob!r} was given.")
+
+
+def check_interval(prob, kind, classifier: bool) -> None:
+    """Raise a ValueError for an interval that there is not."""
+    check_prob(prob)
+    if kind not in _KINDS:
+        raise ValueError(f"`kind` must be one of {_KINDS}, but {kind!r} was given.")
+    if classifier and kind == "response":
+        raise ValueError("Labels have no interval; use `kind='mean'` for class probabilities.")
+
+
+def check_without_rows(found: Posterior | None, robust, *of_rows) -> None:
+    """Raise a ValueError if a table needs rows."""
+    if found is None:
+        raise ValueError(
+            "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
+        )
+    if robust or any(each is not None for each in of_rows):
+        raise ValueError("`robust` is for standard errors of a fit: pass X and y.")
