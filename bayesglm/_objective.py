@@ -24,9 +24,9 @@ import numpy as np
 from jax import lax
 
 from bayesglm._likelihood import kappa, response_distribution, sample_loss
-from bayesglm._penalty import Penalty
 from bayesglm._shards import MAX_BLOCK_ROWS, Data, Shards
 from bayesglm.distributions import PredictorDistribution
+from bayesglm.prior import LanePrior
 
 # Bytes of one row block with the predictors of one chunk of lanes, a part of the second-level cache of one core.
 _BLOCK_BYTES = 1 << 19
@@ -337,8 +337,8 @@ class Objective:
         Rows.
     n, response_power : (lanes,)
         Sum of the weights, and mean square of the response.
-    penalty
-        In lane form: terms (lanes or 1, columns, features), `group_strength` (lanes, groups).
+    prior
+        Its penalty, in units of the loss.
     mask : bool array (lanes or 1, columns or 1, features)
         Coefficients in use.
     wide : bool
@@ -349,7 +349,7 @@ class Objective:
     shards: Shards
     n: np.ndarray
     response_power: np.ndarray
-    penalty: Penalty
+    prior: LanePrior
     mask: np.ndarray
     wide: bool = False
 
@@ -438,7 +438,7 @@ class Objective:
         some = lambda a: a if a is None or len(a) == 1 else a[keep]  # noqa: E731
         return replace(
             self, shards=self.shards.select(keep), n=self.n[keep],
-            response_power=self.response_power[keep], penalty=Penalty(*map(some, self.penalty)),
+            response_power=self.response_power[keep], prior=self.prior.select(keep),
             mask=some(self.mask),
         )  # fmt: skip
 

@@ -18,25 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.distributions import constraints, transforms
+from numpyro.distributions import constraints
 from numpyro.distributions.distribution import Unit
 
 from bayesglm._families import default_scale_prior
 from bayesglm._likelihood import kappa, response_distribution
-from bayesglm._penalty import Penalty
-from bayesglm.distributions import PartlyFlat
-from bayesglm.regularizer import Regularizer
+from bayesglm.prior import Prior
 
-__all__ = ["Model", "Weak", "default_scale_prior", "is_zero_sum", "joint"]
+__all__ = ["Model", "WeakIntercept", "default_scale_prior", "joint"]
 
 
-class Weak(NamedTuple):
-    """Weakly informative priors in the units of the data, in place of flat ones.
+class WeakIntercept(NamedTuple):
+    """Weakly informative prior of the intercepts, in the units of the data: of the predictor at the mean features."""
 
-    Coefficients are normal around zero; the prior of an intercept is that of the predictor at the mean of the features.
-    """
-
-    precision: Any  # (features, *outputs)
     feature_mean: Any  # (features,)
     location: Any  # (neurons,)
     unit: Any  # (neurons,)
@@ -52,18 +46,21 @@ class Model(NamedTuple):
 
     observation_model: Any
     inverse_link: Callable
-    regularizer: Regularizer
-    penalty: Penalty
+    prior: Prior  # of the coefficients, and which of these are in use
     X: Any  # (samples, features)
     y: Any  # (samples,) or (samples, neurons); class indices for a classifier
     weight: Any  # (samples,) or (samples, neurons)
     offset: Any  # broadcasts to the linear predictor, or None
     n: Any  # () or (neurons,): sum of the weights
-    mask: Any  # bool (features, *outputs)
     n_classes: int | None
     scale: Any  # a number or array (neurons,), or a distribution to sample it from
     intercept_prior: Any = None  # a distribution of one intercept; flat if None
-    weak: Weak | None = None
+    weak: WeakIntercept | None = None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Coefficients in use, bool (features, *outputs)."""
+        return self.prior.mask
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -78,21 +75,7 @@ class Model(NamedTuple):
     @property
     def zero_sum(self) -> bool:
         """Whether the coefficients live in the subspace where they sum to zero over the classes."""
-        return is_zero_sum(self.penalty, self.mask, self.n_classes)
-
-
-def is_zero_sum(penalty: Penalty, mask, n_classes: int | None) -> bool:
-    """Return whether coefficients live in the subspace where they sum to zero over the classes.
-
-    The likelihood of a softmax does not see a shift that is common to all classes. Where the
-    prior does not single out a class either, leaving that direction out is exact: it is the
-    marginal of the full model.
-    """
-    if n_classes is None or penalty.l1 is not None or penalty.group is not None:
-        return False
-    l2 = 0.0 if penalty.l2 is None else np.asarray(penalty.l2)
-    same_prior = np.ndim(l2) == 0 or np.ptp(l2, axis=-1).max() == 0
-    return bool(same_prior and (mask == mask[..., :1]).all())
+        return self.prior.zero_sum(self.n_classes)
 
 
 def joint(model: Model, y=None) -> None:
@@ -104,20 +87,21 @@ def joint(model: Model, y=None) -> None:
         Observed responses; None to draw them.
     """
     model, y = jax.tree.map(_canonical, (model, y))
+    model = model._replace(prior=model.prior.mapped(_canonical))
     scale = model.scale
     if isinstance(scale, dist.Distribution):
         scale = numpyro.sample("scale", scale.expand(model.neurons).to_event(len(model.neurons)))
     scale = jnp.asarray(scale)
     coef = numpyro.sample("coef", coefficient_prior(model, scale))
-    unused = ~model.mask
-    if unused.any() and not _is_elementwise(model.penalty):
+    unused = model.prior.unused()
+    if unused.any():
         # Masked coefficients are not part of the model; a proper density keeps samplers from wandering off.
         _factor("unused", jnp.sum(jnp.where(unused, dist.Normal().log_prob(coef), 0.0)))
     intercept = numpyro.sample("intercept", intercept_prior(model))
     coef = jnp.where(model.mask, coef, 0.0)
     if model.weak is not None:
-        parts = weak_log_priors(model.weak, coef, intercept, len(model.neurons))
-        _factor("weak", sum(map(jnp.sum, parts)))
+        of_intercept = weak_log_prior(model.weak, coef, intercept, len(model.neurons))
+        _factor("weak", jnp.sum(of_intercept))
     eta = jnp.tensordot(jnp.asarray(model.X), coef, 1) + intercept
     if model.offset is not None:
         eta = eta + model.offset
@@ -152,65 +136,22 @@ def _canonical(leaf):
     return np.asarray(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
-def _is_elementwise(penalty: Penalty) -> bool:
-    return penalty.group is None and not (penalty.l1 is None and penalty.l2 is None)
-
-
 def coefficient_prior(model: Model, scale) -> dist.Distribution:
     """Return the prior of all coefficients given the scale."""
     weight = jnp.asarray(model.n) * kappa(model.observation_model, scale)
     if model.n_classes is not None:
         weight = weight[..., None]
-    if model.zero_sum:
-        return _zero_sum_prior(model, weight)
-    return model.regularizer.prior(model.penalty, weight, model.mask)
+    return model.prior.distribution(weight, model.zero_sum)
 
 
-def weak_log_priors(weak: Weak, coef, intercept, neuron_axes: int):
-    """Return the log-density of weakly informative priors: of each coefficient, and of each intercept."""
+def weak_log_prior(weak: WeakIntercept, coef, intercept, neuron_axes: int):
+    """Return the log-density of the weakly informative prior of each intercept."""
     at_mean = intercept + jnp.tensordot(weak.feature_mean, coef, 1)
     location, unit = (
         jnp.reshape(a, (-1,) + (1,) * (at_mean.ndim - neuron_axes)) if neuron_axes else a[0]
         for a in (weak.location, weak.unit)
     )
-    of_intercept = weak.prior.log_prob((at_mean - location) / unit) - jnp.log(unit)
-    return dist.Normal(0.0, weak.precision**-0.5).log_prob(coef), of_intercept
-
-
-def _zero_sum_prior(model: Model, weight):
-    shape = model.mask.shape
-    if model.penalty.l2 is None:
-        return dist.ImproperUniform(constraints.zero_sum(1), (), shape)
-    used, strength = model.mask[..., 0], np.broadcast_to(model.penalty.l2, shape)[..., 0]
-    proper = ~used | (strength > 0)
-    rate = jnp.where(used & proper, weight[..., 0] * strength, 1.0)
-    # a unit vector scaled: NumPyro's distribution does not batch over its scale
-    unit = dist.ZeroSumNormal(1.0, event_shape=shape[-1:]).expand(shape[:-1])
-    scaled = dist.TransformedDistribution(unit, _ScaleZeroSum(1.0 / jnp.sqrt(rate), shape[-1]))
-    return (scaled if proper.all() else PartlyFlat(scaled, proper)).to_event(len(shape) - 1)
-
-
-class _ScaleZeroSum(transforms.Transform):
-    """Multiply zero-sum vectors of `size` entries by a positive factor each."""
-
-    domain = constraints.zero_sum(1)
-    codomain = constraints.zero_sum(1)
-
-    def __init__(self, factor, size):
-        self.factor, self.size = factor, size
-
-    def __call__(self, x):
-        return x * self.factor[..., None]
-
-    def _inverse(self, y):
-        return y / self.factor[..., None]
-
-    def log_abs_det_jacobian(self, x, y, intermediates=None):
-        # the subspace has one dimension less than the vector
-        return (self.size - 1) * jnp.log(self.factor)
-
-    def tree_flatten(self):
-        return (self.factor,), (("factor",), {"size": self.size})
+    return weak.prior.log_prob((at_mean - location) / unit) - jnp.log(unit)
 
 
 def intercept_prior(model: Model) -> dist.Distribution:

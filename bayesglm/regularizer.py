@@ -3,8 +3,7 @@ r"""Regularizers: penalties on the coefficients, and the priors they stand for.
 With :math:`n` training rows and :math:`\kappa` the family's factor between loss and log-density, minimising
 ``mean loss + penalty`` finds the mode of the posterior under the prior :math:`\exp(-n \kappa\, penalty) / Z`.
 
-Every regularizer here is one composite penalty, whose arrays (:class:`bayesglm._penalty.Penalty`) are all
-that the solvers see.
+A regularizer is a name for the terms of a prior (:mod:`bayesglm.prior`), and checks the strength that these take.
 """
 
 from __future__ import annotations
@@ -15,21 +14,28 @@ import copy
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
-from numpyro.distributions import constraints
 
+from bayesglm import prior
 from bayesglm._component import Component
 from bayesglm._design import leaf_slices, per_coefficient
 from bayesglm._design import split as design_split
 from bayesglm._input import did_you_mean, strengths
-from bayesglm._penalty import Penalty, penalty_prox, penalty_value
-from bayesglm.distributions import ElasticNet as ElasticNetPrior
-from bayesglm.distributions import GroupLaplace, PartlyFlat
+from bayesglm.prior import Prior, Term
 
 __all__ = ["ElasticNet", "GroupLasso", "Lasso", "Regularizer", "Ridge", "UnRegularized"]
 
-SMOOTH_SOLVERS = ("GradientDescent", "BFGS", "LBFGS", "NonlinearCG", "Newton")
-PROXIMAL_SOLVERS = ("ProximalGradient", "ProxSVRG", "ProxNewton")
+
+# Solvers of the package, and whether they can minimise penalties with kinks; `bayesglm.solvers` says so of its own.
+_SOLVERS: dict[str, bool] = {}
+
+
+def know_solver(name: str, proximal: bool) -> None:
+    """Let regularizers know a solver of the package, and whether it can minimise penalties with kinks."""
+    _SOLVERS[name] = proximal
+
+
+def _able(smooth: bool) -> tuple[str, ...]:
+    return tuple(name for name, proximal in _SOLVERS.items() if smooth or proximal)
 
 
 class Regularizer(Component, abc.ABC):
@@ -38,6 +44,7 @@ class Regularizer(Component, abc.ABC):
     A regularizer holds no strength: the estimator does.
     """
 
+    #: Whether all of its terms are differentiable.
     smooth: bool = True
     #: Names of solvers of the user's own, beside those that the classes above this one allow.
     _also_allowed: tuple[str, ...] = ()
@@ -47,7 +54,7 @@ class Regularizer(Component, abc.ABC):
     @property
     def allowed_solvers(self) -> tuple[str, ...]:
         """Names of the solvers that can minimise with this penalty."""
-        ours = (*SMOOTH_SOLVERS, "SVRG", *PROXIMAL_SOLVERS) if self.smooth else PROXIMAL_SOLVERS
+        ours = _able(self.smooth)
         users = (kind.__dict__.get("_also_allowed", ()) for kind in type(self).__mro__)
         return tuple(dict.fromkeys((*ours, *(name for names in users for name in names))))
 
@@ -70,10 +77,11 @@ class Regularizer(Component, abc.ABC):
         if not isinstance(name, str):
             raise TypeError(f"The name of a solver must be a string, but {name!r} was given.")
         name = name.partition("[")[0]
-        if not cls.smooth and name in (*SMOOTH_SOLVERS, "SVRG"):
+        kinked = _able(smooth=False)
+        if not cls.smooth and name in _able(smooth=True) and name not in kinked:
             raise ValueError(
                 f"The solver {name!r} cannot minimise the penalty of {cls.__name__}, which is not differentiable at "
-                f"zero. Register a solver of your own under another name, or use one of {', '.join(PROXIMAL_SOLVERS)}."
+                f"zero. Register a solver of your own under another name, or use one of {', '.join(kinked)}."
             )
         cls._also_allowed = (*cls.__dict__.get("_also_allowed", ()), name)
 
@@ -109,8 +117,8 @@ class Regularizer(Component, abc.ABC):
         return strengths(strength, "regularizer_strength")
 
     @abc.abstractmethod
-    def terms(self, strength, mask, broadcast, leaf_slices) -> Penalty:
-        """Return the composite penalty.
+    def terms(self, strength, mask, broadcast, leaf_slices) -> Term | tuple[Term, ...]:
+        """Return the terms of the prior, for different features each.
 
         Parameters
         ----------
@@ -124,6 +132,22 @@ class Regularizer(Component, abc.ABC):
             Features of each leaf of the design.
         """
 
+    def prior(self, strength, mask, broadcast, leaf_slices) -> Prior:
+        """Return the prior; parameters as for :meth:`terms`.
+
+        Raises
+        ------
+        ValueError
+            If strengths or terms do not fit the features, or there is a kink that `smooth` denies.
+        """
+        found = Prior.of(self.terms(strength, mask, broadcast, leaf_slices), mask)
+        if self.smooth and not found.smooth:
+            raise ValueError(
+                f"{type(self).__name__} has a term with a kink, but says that it is smooth. Set `smooth = False` in "
+                "the class."
+            )
+        return found
+
     def penalized_loss(self, loss, params, strength):
         """Return the loss with the penalty added, a function of the same arguments.
 
@@ -136,11 +160,11 @@ class Regularizer(Component, abc.ABC):
         strength
             As the estimator takes it.
         """
-        penalty, _ = self._of_params(params, strength)
+        penalty, to_lane, _ = self._of_params(params, strength)
 
         def penalized(params, *args):
             found = loss(params, *args)
-            value = penalty_value(penalty, _joined(params[0])[None])[0]
+            value = penalty.value(to_lane(params[0]))[0]
             return (found[0] + value, *found[1:]) if isinstance(found, tuple) else found + value
 
         return penalized
@@ -162,8 +186,8 @@ class Regularizer(Component, abc.ABC):
         """
 
         def prox(params, strength=strength, scaling=1.0):
-            penalty, split = self._of_params(params, strength)
-            return split(penalty_prox(penalty, _joined(params[0])[None], scaling)[0]), params[1]
+            penalty, to_lane, back = self._of_params(params, strength)
+            return back(penalty.whole_prox(to_lane(params[0]), scaling)), params[1]
 
         return prox
 
@@ -174,79 +198,28 @@ class Regularizer(Component, abc.ABC):
         return other
 
     def _of_params(self, params, strength):
-        """Return the penalty of parameters as one lane, and what brings coefficients into their structure."""
+        """Return the prior of parameters as one lane, and what brings coefficients there and back."""
         leaves, structure = jax.tree.flatten(params[0])
         widths, outputs = tuple(map(len, leaves)), np.shape(leaves[0])[1:]
+        shape = (sum(widths), *outputs)
 
         def broadcast(value):
             return per_coefficient(value, structure, widths, outputs, "strength")
 
-        mask = np.ones((sum(widths), *outputs), bool) if self._used is None else self._used
-        terms = self.terms(self.check_strength(strength), mask, broadcast, leaf_slices(widths))
-        lane = Penalty(*(None if term is None else np.asarray(term)[None] for term in terms))
-        return lane, lambda coef: design_split(structure, widths, coef)
+        def to_lane(coef):
+            coef = jnp.concatenate([jnp.asarray(leaf) for leaf in jax.tree.leaves(coef)])
+            return coef.reshape(len(coef), -1).T[None]
 
-    @staticmethod
-    def prior(penalty: Penalty, weight, mask) -> dist.Distribution:
-        r"""Return the prior :math:`\exp(-weight \cdot penalty) / Z` over the coefficients in use.
+        def back(lane):
+            return design_split(structure, widths, lane[0].T.reshape(shape))
 
-        It is flat where the strength is zero. Elementwise priors have a rate of one where the mask is False.
-
-        Parameters
-        ----------
-        penalty
-            As :meth:`terms` returns it.
-        weight : scalar or array (neurons,) broadcastable to the outputs
-            Number of training rows times the family's :math:`\kappa`.
-        mask : bool array (features, *outputs)
-            Coefficients in use.
-        """
-        shape = mask.shape
-        if penalty.group is not None:
-            return _group_prior(penalty, weight, shape)
-        terms = [term for term in (penalty.l1, penalty.l2) if term is not None]
-        if not terms:
-            return dist.ImproperUniform(constraints.real, (), shape)
-        proper = ~mask | np.broadcast_to(sum(terms) > 0, shape)
-
-        def rate(term):
-            return jnp.where(mask & proper, weight * term, 1.0)
-
-        if penalty.l1 is not None and penalty.l2 is not None:
-            base = ElasticNetPrior(rate(penalty.l1), rate(penalty.l2))
-        elif penalty.l1 is not None:
-            base = dist.Laplace(0.0, 1.0 / rate(penalty.l1))
-        else:
-            base = dist.Normal(0.0, 1.0 / jnp.sqrt(rate(penalty.l2)))
-        return (base if proper.all() else PartlyFlat(base, proper)).to_event(len(shape))
-
-    def counted(self, used, rank):
-        """Return the parameters of a smooth fit per neuron (and class): all that are in use.
-
-        Parameters
-        ----------
-        used : bool array (features, neurons)
-        rank : callable
-            Rank of the given columns of X.
-        """
-        return used.sum(axis=0)
+        strength, slices = self.check_strength(strength), leaf_slices(widths)
+        mask = np.ones(shape, bool) if self._used is None else self._used
+        found = self.prior(strength, mask, broadcast, slices)
+        return found.in_lanes(1), to_lane, back
 
     def __repr__(self):
         return f"{type(self).__name__}()"
-
-
-def _joined(coef):
-    return jnp.concatenate([jnp.asarray(leaf) for leaf in jax.tree.leaves(coef)])
-
-
-def _group_prior(penalty, weight, shape):
-    strength = np.append(penalty.group_strength, 0.0)
-    group = np.where(strength[penalty.group] > 0, penalty.group, -1)
-    # A group lies within one neuron unless a mask ties neurons together, where weights must agree:
-    # that of any member will do.
-    member = np.array([np.argmax(group.ravel() == g) for g in range(len(strength) - 1)])
-    weight = jnp.broadcast_to(jnp.asarray(weight), shape).ravel()[member]
-    return GroupLaplace(weight * np.where(strength > 0, strength, 1.0)[:-1], group)
 
 
 class UnRegularized(Regularizer):
@@ -261,15 +234,8 @@ class UnRegularized(Regularizer):
         """Return None: no strength is needed."""
 
     def terms(self, strength, mask, broadcast, leaf_slices):
-        """Return the empty penalty."""
-        return Penalty()
-
-    def counted(self, used, rank):
-        """Return the rank of the columns in use, per neuron."""
-        if rank(np.arange(len(used))) == len(used):
-            return used.sum(axis=0)
-        patterns, which = np.unique(used, axis=1, return_inverse=True)
-        return np.array([rank(np.flatnonzero(column)) for column in patterns.T])[which.ravel()]
+        """Return the flat term."""
+        return prior.Flat()
 
 
 class Ridge(Regularizer):
@@ -281,8 +247,8 @@ class Ridge(Regularizer):
     """
 
     def terms(self, strength, mask, broadcast, leaf_slices):
-        """Return the quadratic term."""
-        return Penalty(l2=broadcast(strength))
+        """Return the normal term."""
+        return prior.Gaussian(strength=broadcast(strength))
 
 
 class Lasso(Regularizer):
@@ -296,8 +262,8 @@ class Lasso(Regularizer):
     smooth = False
 
     def terms(self, strength, mask, broadcast, leaf_slices):
-        """Return the absolute term."""
-        return Penalty(l1=broadcast(strength))
+        """Return the Laplace term."""
+        return prior.Laplace(broadcast(strength))
 
 
 class ElasticNet(Regularizer):
@@ -343,9 +309,9 @@ class ElasticNet(Regularizer):
         return (strengths(strength[0], "regularizer_strength"), ratio)
 
     def terms(self, strength, mask, broadcast, leaf_slices):
-        """Return the absolute and the quadratic term."""
+        """Return the elastic net term."""
         value, ratio = (broadcast(part) for part in strength)
-        return Penalty(l1=value * ratio, l2=value * (1.0 - ratio))
+        return prior.ElasticNet(value * ratio, value * (1.0 - ratio))
 
 
 class GroupLasso(Regularizer):
@@ -411,7 +377,7 @@ class GroupLasso(Regularizer):
                 f"expected a number or an array of shape ({n_groups},)."
             )
         size = np.bincount(group[(group >= 0) & mask], minlength=n_groups)
-        return Penalty(group_strength=np.sqrt(size) * strength, group=np.where(mask, group, -1))
+        return prior.GroupLaplace(np.sqrt(size) * strength, np.where(mask, group, -1))
 
 
 def _column_groups(shape, leaf_slices):

@@ -29,7 +29,7 @@ LAYERS = (
     "_likelihood",
     "_families",
     "observation_models",
-    "_penalty",
+    "prior",
     "regularizer",
     "labels",
     "leaves",

@@ -11,7 +11,7 @@ from scipy import stats
 
 import bayesglm as nmo
 from bayesglm.glm import _lanes, _log_prior
-from bayesglm.glm._joint import weak_of
+from bayesglm.glm._joint import weakly
 
 N_ROWS, N_DRAWS = 24, 4
 X = tables.X[:N_ROWS]
@@ -40,11 +40,9 @@ def points(model, rng):
 
 def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=None):
     """Log-priors as `sample_posterior` computes them, (draws, neurons) by parameter."""
-    model = estimator.numpyro_model(
-        X, y, intercept_prior=intercept_prior, scale_prior=scale_prior, prior=prior
-    ).args[0]
-    problem = _lanes.double(problem_of(estimator, X, y))
-    weak = None if prior is None else weak_of(problem)
+    problem, weak = _lanes.double(problem_of(estimator, X, y)), None
+    if prior is not None:
+        problem, weak = weakly(problem)
     scale = np.ones(problem.n_neurons)
     how = _lanes.priors_of(problem, "sample", scale, scale_prior, intercept_prior, weak)
     family, shared, lanes = _lanes.build(problem, how, 1)
@@ -53,7 +51,7 @@ def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=
     empty = np.empty((len(coef), problem.n_lanes, 0))
     log_scale = empty if scale is None else np.log(scale).reshape(len(coef), problem.n_lanes, -1)
     drawn = theta[..., :-1], theta[..., -1], log_scale
-    return _log_prior.at_draws(model, family, shared, lanes, drawn)
+    return _log_prior.at_draws(family, shared, lanes, drawn)
 
 
 def compared(estimator, y, rng, **how):
@@ -69,16 +67,16 @@ def compared(estimator, y, rng, **how):
             values |= {} if scale is None else {"scale": scale[k]}
             sites = compute_log_probs(joint, (), {}, values)[0]
             rest.append(sum(float(v.sum()) for name, v in sites.items() if name != "y"))
-            exact = _log_prior.at_point(model, coef[k], intercept[k], values.get("scale"))
-            for name in found:
-                np.testing.assert_allclose(found[name][k], exact[name].ravel(), rtol=0, atol=ATOL)
     return model, found, np.array(rest)
 
 
-def assert_same(found, rest, tied=False):
+def assert_same(found, rest, masked=False, tied=False):
+    """Densities agree, normalising constants included, but for those of stand-ins for masked coefficients."""
     total = sum(a[:, 0] if tied and name == "coef" else a.sum(axis=1) for name, a in found.items())
     assert np.ptp(rest) > 1e-3
-    np.testing.assert_allclose(np.diff(total), np.diff(rest), rtol=0, atol=ATOL)
+    if masked:
+        total, rest = np.diff(total), np.diff(rest)
+    np.testing.assert_allclose(total, rest, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in tables.REGULARIZERS if kind != "UnRegularized"])
@@ -98,7 +96,7 @@ def test_log_priors_and_likelihood_make_up_the_joint_density(family, kind, rng):
             values.shape == (N_DRAWS, tables.N_NEURONS if model.neurons else 1)
             for values in found.values()
         )
-        assert_same(found, rest)
+        assert_same(found, rest, masked=not model.mask.all())
 
 
 @pytest.mark.parametrize("kind", ["Ridge", "Lasso", "GroupLasso"])

@@ -13,7 +13,7 @@ from problems import problem_of
 import bayesglm as nmo
 from bayesglm._sampling import _laplace, _sampler, _target
 from bayesglm.glm import _lanes
-from bayesglm.glm._joint import weak_of
+from bayesglm.glm._joint import weakly
 
 # Sums of a few hundred terms of order one to a hundred: rounding leaves about 1e-13 of them.
 RTOL = 1e-10
@@ -29,8 +29,9 @@ PAIRS = [(family, names[-1]) for family, names in tables.FAMILY_LINKS.items()] +
 
 def build(estimator, y, *, scale="sample", intercept=None, weak=False, weight=None, offset=None):
     problem = _lanes.double(problem_of(estimator, X, y, weight, offset))
-    weak = weak_of(problem) if weak else None
-    priors = _lanes.priors_of(problem, scale, np.ones(1), None, intercept, weak)
+    if weak:
+        problem, weak = weakly(problem)
+    priors = _lanes.priors_of(problem, scale, np.ones(1), None, intercept, weak or None)
     return problem, *_lanes.build(problem, priors, 1)
 
 
@@ -159,7 +160,7 @@ def test_mixing_variables_integrate_out_to_the_prior(name, kind, rng):
                 one = jnp.full((1, 1), 1.0)
 
                 def factor_of(s, log_phi=log_phi, one=one):
-                    return _target._mixture(mixed_family, mixed, one, s[None], log_phi)[0][0, 0]
+                    return _target.mixed(mixed_family, mixed, one, s[None], log_phi)[0][0, 0]
 
                 factor = np.asarray(jax.vmap(factor_of)(jnp.asarray(grid)))
                 z = np.tile(u, (len(grid), 1))

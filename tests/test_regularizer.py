@@ -8,7 +8,6 @@ import tables
 import textbook
 from problems import problem_of
 
-from bayesglm._penalty import penalty_prox, penalty_value
 from bayesglm.glm import GLM, ClassifierGLM, PopulationGLM
 from bayesglm.regularizer import (
     REGULARIZERS,
@@ -40,7 +39,7 @@ def _float64():
 def terms(regularizer, strength, mask=None, leaves=LEAVES, shape=(N_FEATURES,)):
     mask = np.ones(shape, bool) if mask is None else mask
     strength = regularizer.check_strength(strength)
-    return regularizer.terms(strength, mask, lambda s: np.broadcast_to(s, shape), leaves)
+    return regularizer.prior(strength, mask, lambda s: np.broadcast_to(s, shape), leaves)
 
 
 def elementwise(name, rng):
@@ -66,32 +65,30 @@ PENALTIES |= {
     "ratio one": lambda rng: terms(ElasticNet(), (0.6, 1.0)),
     "no strength": lambda rng: terms(GroupLasso(), 0.0),
 }
-
-
-def in_lanes(penalty, coef):
-    """Penalty and coefficients in lane form, one lane for each row of `coef`."""
-    coef = np.atleast_2d(coef)
-    full = lambda t: None if t is None else np.broadcast_to(t, (len(coef), np.shape(t)[-1]))  # noqa: E731
-    return penalty.__class__(*map(full, penalty)), coef
+#: Those of which the prox takes a step of its own for each coefficient.
+VARYING_STEPS = [name for name in PENALTIES if "roup" not in name and name != "no strength"]
 
 
 def value_of(penalty, coef):
-    return penalty_value(*in_lanes(penalty, coef))
+    """Penalty of coefficients (features,), or of each row of (rows, features)."""
+    lane = penalty.in_lanes(1)
+    found = np.array([lane.value(row[None, None])[0] for row in np.atleast_2d(coef)])
+    return found if np.ndim(coef) == 2 else found[0]
 
 
 def prox_at(penalty, coef, step):
-    penalty, coef = in_lanes(penalty, coef)
-    return penalty_prox(penalty, coef, step)[0]
+    return np.asarray(penalty.in_lanes(1).whole_prox(coef[None, None], step))[0, 0]
 
 
 @pytest.mark.parametrize("case", PENALTIES)
 def test_numpy_and_jax_agree(case, rng):
     # solvers use the one, stochastic epochs and priors the other
-    penalty, coef = in_lanes(PENALTIES[case](rng), rng.normal(size=(3, N_FEATURES)))
-    inside = jax.tree.map(jnp.asarray, (penalty, coef))
-    np.testing.assert_allclose(penalty_value(penalty, coef), penalty_value(*inside), rtol=1e-14)
-    found = penalty_prox(*inside, 0.3)
-    np.testing.assert_allclose(penalty_prox(penalty, coef, 0.3), found, rtol=1e-13, atol=1e-15)
+    lane, coef = PENALTIES[case](rng).in_lanes(1), rng.normal(size=(1, 1, N_FEATURES))
+    inside, same = jax.tree.map(jnp.asarray, (lane, coef))
+    np.testing.assert_allclose(lane.value(coef), inside.value(same), rtol=1e-14)
+    for name, step in (("prox", 0.3), ("whole_prox", 0.3)):
+        found = getattr(inside, name)(same, step)
+        np.testing.assert_allclose(getattr(lane, name)(coef, step), found, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("case", PENALTIES)
@@ -100,7 +97,7 @@ def test_prox_is_the_minimiser_of_distance_and_penalty(case, rng):
     penalty = PENALTIES[case](rng)
     for _ in range(10):
         point, step = rng.normal(size=N_FEATURES), rng.uniform(0.05, 3.0)
-        if penalty.group is None:
+        if case in VARYING_STEPS:
             step = step * rng.uniform(0.5, 1.5, size=N_FEATURES)
         found = prox_at(penalty, point, step)
         size = rng.choice([1e-4, 1e-2, 1.0], size=(40, 1))
@@ -190,7 +187,7 @@ def test_prior_is_the_exponential_of_minus_the_weighted_penalty(name, shape, rng
     mask = np.ones(shape, bool)
     penalty = terms(regularizer, strength, mask, shape=shape)
     weight = np.array([3.0, 11.0])[: len(shape[1:]) * 2] if len(shape) > 1 else 7.0
-    prior = regularizer.prior(penalty, weight, mask)
+    prior = penalty.distribution(weight)
     first, second = rng.normal(size=(2, *shape))
 
     def weighted(coef):
@@ -214,7 +211,7 @@ def test_the_prior_of_what_is_not_in_use_does_not_depend_on_strength_or_weight(n
     coef = np.where(mask, 0.0, 0.8)
     changes = []
     for weight, strength in ((1.0, STRENGTHS[name]), (50.0, _doubled(STRENGTHS[name]))):
-        prior = resolve(name).prior(terms(resolve(name), strength, mask), weight, mask)
+        prior = terms(resolve(name), strength, mask).distribution(weight)
         changes.append(prior.log_prob(coef) - prior.log_prob(0 * coef))
     np.testing.assert_allclose(*changes, rtol=1e-13)
 
@@ -261,7 +258,8 @@ def test_strength_formats_mean_one_number_per_coefficient(name, case):
     problems = [
         problem_of(m, tables.X, tables.RESPONSES["Poisson"][:, 0]) for m in (model, reference)
     ]
-    for found, expected in zip(*(jax.tree.leaves(p.penalty) for p in problems), strict=True):
+    lanes = (jax.tree.leaves(p.prior.in_lanes(1)) for p in problems)
+    for found, expected in zip(*lanes, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

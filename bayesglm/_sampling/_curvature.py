@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayesglm import prior
 from bayesglm._sampling import _laplace, _target
 from bayesglm._sampling._target import Family, Lane, Shared
 
@@ -26,18 +27,14 @@ def look(family: Family, shared: Shared, lanes: Lane, hessian, whiten, names):
     names : list of str
         Of the features.
     """
-    prior, used = _prior(family, lanes)
-    n_coef = prior.shape[1]
-    variance = np.sum(np.square(whiten[:, :n_coef]), axis=2)
-    condition, inflation = _collinearity(hessian, n_coef, used)
+    found, used = _prior(family, lanes, whiten)
+    condition, inflation = _collinearity(hessian, used.shape[1], used)
     count = np.maximum(used.sum(axis=1), 1)
-    share = np.sum(np.where(used, np.minimum(prior * variance, 1.0), 0.0), axis=1) / count
-    flat = (used & (prior == 0)).any(axis=1)
-    with np.errstate(divide="ignore"):
-        sd = np.where(used & (prior > 0), 1.0 / np.sqrt(prior), np.nan)
-    ends = [_extreme(sd, np.fmin), _extreme(sd, np.fmax)]
+    share = np.sum(np.where(used, found.share, 0.0), axis=1) / count
+    ends = [_extreme(found.sd, np.fmin), _extreme(found.sd, np.fmax)]
     named = [_named(each, names) for each in inflation]
-    return flat, _predictor_error(family, shared, lanes, whiten), condition, named, share, *ends
+    error = _predictor_error(family, shared, lanes, whiten)
+    return found.flat.any(axis=1), error, condition, named, share, *ends
 
 
 def _predictor_error(family: Family, shared: Shared, lanes: Lane, whiten) -> np.ndarray:
@@ -64,22 +61,22 @@ def _extreme(values, pick):
     return pick.reduce(values, axis=1) if values.shape[1] else np.full(len(values), np.nan)
 
 
-def _prior(family: Family, lanes: Lane):
-    """Return prior precisions in the coordinates of the coefficients, and which of these are in use, (lanes, size)."""
-    precision = np.asarray(_laplace.prior_precision(family, lanes))
-    weak = np.broadcast_to(
-        lanes.precision, (len(precision), family.responses, family.coef_dims, precision.shape[2])
-    )
+def _prior(family: Family, lanes: Lane, whiten):
+    """Return numbers of the priors in the coordinates of the coefficients, and which are in use, (lanes, size)."""
+    curvature, mask = np.asarray(_laplace.prior_curvature(family, lanes)), np.asarray(lanes.mask)
 
-    def by_class(
-        a,
-    ):  # a prior that leaves a direction of the classes out is the same for all of them
-        shape = (len(a), family.responses, family.classes, -1)
-        return np.asarray(a).reshape(shape)[:, :, : family.coef_dims]
+    def by_class(a):
+        # a prior that leaves a direction of the classes out is the same for all of them
+        a = a.reshape(len(a), family.responses, family.classes, *a.shape[2:])
+        return a[:, :, : family.coef_dims].reshape(-1, *a.shape[3:])
 
-    used = np.broadcast_to(by_class(np.asarray(lanes.mask)), weak.shape)
-    total = np.where(used, by_class(precision) + weak, 0.0)
-    return total.reshape(len(total), -1), used.reshape(len(used), -1)
+    used = by_class(mask)
+    size = used.size // len(mask)
+    factors = whiten[:, :size].reshape(*used.shape, -1)
+    covariance = factors @ np.swapaxes(factors, -1, -2)
+    found = prior.numbers(by_class(curvature), covariance, used)
+    per_lane = lambda a: a.reshape(len(mask), size)  # noqa: E731
+    return prior.Numbers(*map(per_lane, found)), per_lane(used)
 
 
 def _collinearity(hessian, n_coef: int, used):

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayesglm._penalty import Penalty, penalty_value
 from bayesglm._sampling import _psis, _target
 from bayesglm._sampling._target import Family, Lane, Shared
+from bayesglm.prior import LanePrior
 from bayesglm.solvers._subproblem import minimise
 
 # Directions in which the curvature is taken at once.
@@ -58,26 +58,37 @@ def invert(hessian):
 
 
 @partial(jax.jit, static_argnames="family")
-def prior_precision(family: Family, lanes: Lane):
-    """Return the precision of the priors of the coefficients, made smooth, (lanes, columns, features); 0 where flat."""
+def prior_curvature(family: Family, lanes: Lane):
+    """Return the curvature of the priors of the coefficients, made smooth, at the dispersions of the lanes.
+
+    Returns
+    -------
+    : array (lanes, columns, features), or (lanes, columns, features, features) where features are coupled
+        Zero where a prior is flat.
+    """
 
     def one(lane):
-        energy = partial(_target.penalty_energy, family, lane, log_phi=lane.log_scale, smooth=True)
-        # the smooth energy is quadratic, with a diagonal curvature: its slope at ones
-        return jax.grad(energy)(jnp.ones(lane.mask.shape))
+        energy = partial(_target.prior_energy, family, lane, log_phi=lane.log_scale, smooth=True)
+        # the smooth energy is quadratic, and columns are independent
+        slope = jax.grad(lambda coef: jnp.sum(energy(coef)))
+        ones = jnp.ones(lane.mask.shape)
+        if not lane.prior.couples:
+            return slope(ones) - slope(0.0 * ones)
+        along = lambda e: jax.jvp(slope, (ones,), (jnp.broadcast_to(e, ones.shape),))[1]  # noqa: E731
+        return jnp.moveaxis(lax.map(along, jnp.eye(ones.shape[-1])), 0, -2)
 
     return jax.vmap(one, (_target.axes(lanes),))(lanes)
 
 
 def find_modes(
-    family: Family, shared: Shared, lanes: Lane, u, kinks: Penalty | None = None, close=_CLOSE
+    family: Family, shared: Shared, lanes: Lane, u, kinks: LanePrior | None = None, close=_CLOSE
 ):  # fmt: skip
     """Climb from `u` (lanes, size) to the modes by damped Newton steps.
 
     Parameters
     ----------
-    kinks : Penalty, optional
-        Terms in u, (lanes, 1, size), that the priors of the lanes leave out; `group_strength` (lanes, groups).
+    kinks : LanePrior, optional
+        Terms in u, (lanes, 1, size), that the priors of the lanes leave out.
     close : float
         Squared distance to the mode, in posterior standard deviations, at which it is found.
 
@@ -94,7 +105,7 @@ def find_modes(
         trial = u + length[:, None] * step
         found, gradient, hessian = map(np.asarray, _curvature(family, shared, lanes, trial))
         if kinks is not None:
-            found = found + penalty_value(kinks, trial[:, None])
+            found = found + kinks.value(trial[:, None])
         rounding = 1e-9 * np.maximum(1.0, np.abs(np.where(np.isfinite(value), value, 0.0)))
         better = open_ & np.isfinite(gradient).all(axis=1) & (found <= value + rounding)
         if not np.isfinite(value[open_]).any():
@@ -106,7 +117,7 @@ def find_modes(
             if kinks is None:
                 step[better], size = _newton(w, gradient[better])
             else:
-                some = jax.tree.map(lambda a, better=better: a[better], kinks)
+                some = kinks.select(better)
                 step[better], size = _proximal(hessian[better], gradient[better], u[better], some)
             # far from the mode a full step can overshoot; no step leaves the trust region
             length[better] = np.minimum(1.0, 30.0 / np.sqrt(np.maximum(size, 1e-300)))
@@ -125,13 +136,13 @@ def _newton(whiten, gradient):
     return -np.einsum("lij,lj->li", whiten, along), np.sum(np.square(along), axis=1)
 
 
-def _proximal(hessian, gradient, u, kinks: Penalty):
+def _proximal(hessian, gradient, u, kinks: LanePrior):
     """Return the steps to the minimum of the quadratic model plus kinks, and what they promise."""
     values, vectors = np.linalg.eigh(hessian)
     convex = np.einsum("lij,lj,lkj->lik", vectors, np.abs(values), vectors)
     hessian = np.where((values[:, 0] > 0)[:, None, None], hessian, convex)
     new = minimise(hessian, gradient, u, kinks, np.full(len(u), 0.1 * np.sqrt(CLOSER)))
-    gain = penalty_value(kinks, u[:, None]) - penalty_value(kinks, new[:, None])
+    gain = kinks.value(u[:, None]) - kinks.value(new[:, None])
     return new - u, gain - np.sum(gradient * (new - u), axis=1)
 
 

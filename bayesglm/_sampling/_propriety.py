@@ -21,6 +21,8 @@ _REMEDY = (
 # Smallest singular value of standardised features, of which float64 keeps the square in a curvature to about a tenth,
 # and below which rounding alone can be behind it.
 _LEAST_SINGULAR, _EXACT = 1e-7, 1e-11
+# Features by which a combination is named.
+_NAMED = 3
 # Standard error of the predictor, per standard deviation of the features, beyond which there is no information.
 _NO_INFORMATION = 100.0
 
@@ -43,6 +45,20 @@ class View(NamedTuple):
     flat_intercept: bool
     labels: list[str]
     neurons: list | None  # labels, of a population
+    directions: list  # of each neuron, flat combinations of other features, (features, directions)
+
+    @property
+    def is_flat(self) -> np.ndarray:
+        """Whether a prior is flat along some direction, (neurons,)."""
+        combined = [bool(each.shape[1]) for each in self.directions]
+        return self.flat.any(axis=0) | combined
+
+    def basis(self, k: int) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Return features with a flat prior, names of all flat directions, and those that combine features."""
+        features = np.flatnonzero(self.flat[:, k])
+        combined = self.directions[k]
+        names = [self.labels[j] for j in features]
+        return features, names + [_combination(each, self.labels) for each in combined.T], combined
 
 
 def check(view: View) -> None:
@@ -96,12 +112,13 @@ def _check_silent(view: View) -> None:
 
 
 def _check_rank(view: View) -> None:
-    if not view.flat.any():
+    if not view.is_flat.any():
         return
     shared = (view.weight == view.weight[:, :1]).all()
     seen: dict[bytes, tuple[np.ndarray, bool]] = {}
     for k in range(view.flat.shape[1]):
-        pattern = view.flat[:, k].tobytes() + (b"" if shared else view.weight[:, k].tobytes())
+        pattern = view.flat[:, k].tobytes() + view.directions[k].tobytes()
+        pattern += b"" if shared else view.weight[:, k].tobytes()
         if pattern not in seen:
             seen[pattern] = _dependent(view, k)
         dependent, exact = seen[pattern]
@@ -110,8 +127,10 @@ def _check_rank(view: View) -> None:
                 j
                 for j in range(k, view.flat.shape[1])
                 if (view.flat[:, j] == view.flat[:, k]).all()
+                and np.array_equal(view.directions[j], view.directions[k])
             ]
-            names = ", ".join(view.labels[j] for j in dependent[:10])
+            labels = view.basis(k)[1]
+            names = ", ".join(labels[j] for j in dependent[:10])
             so, how = "improper", "linearly"
             if not exact:
                 so, how = (
@@ -126,10 +145,12 @@ def _check_rank(view: View) -> None:
 
 
 def _dependent(view: View, k: int) -> tuple[np.ndarray, bool]:
-    """Return the features with a flat prior that add nothing to those before them, and whether that is exact."""
-    features = np.flatnonzero(view.flat[:, k])
-    rows = view.weight[:, k] > 0
+    """Return the flat directions that add nothing to those before them, and whether that is exact."""
+    features, names, combined = view.basis(k)
+    rows, directions = view.weight[:, k] > 0, np.arange(len(names))
     X = view.X[rows][:, features].astype(float)
+    if combined.shape[1]:
+        X = np.column_stack([X, view.X[rows] @ combined])
     size = np.linalg.norm(X, axis=0)
     if view.flat_intercept:
         X = X - X.mean(axis=0)
@@ -138,11 +159,17 @@ def _dependent(view: View, k: int) -> tuple[np.ndarray, bool]:
     # what is left of a column after the mean is taken out is known to so many digits only
     constant = scale <= 1e-10
     X = X / np.where(constant, 1.0, scale)
-    if not constant.any() and len(X) > len(features):
+    if not constant.any() and len(X) > len(directions):
         root = np.linalg.qr(X, mode="r")
-        if not len(features) or np.linalg.svd(root, compute_uv=False)[-1] > _LEAST_SINGULAR:
-            return features[:0], True
-    return _in_order(X, features, constant)
+        if not len(directions) or np.linalg.svd(root, compute_uv=False)[-1] > _LEAST_SINGULAR:
+            return directions[:0], True
+    return _in_order(X, directions, constant)
+
+
+def _combination(direction, labels) -> str:
+    """Return the name of a combination of features: those that it is made of most."""
+    order = np.argsort(-np.abs(direction), kind="stable")[:_NAMED]
+    return "a combination of " + " and ".join(labels[j] for j in sorted(order))
 
 
 def _in_order(X, features, constant) -> tuple[np.ndarray, bool]:

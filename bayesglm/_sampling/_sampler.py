@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import digamma, ndtri, polygamma
+from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from bayesglm._penalty import Penalty
 from bayesglm._progress import Share
 from bayesglm._sampling import _laplace, _nuts, _target
-from bayesglm._sampling._target import Family, Lane, Mixing, Shared
+from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm._shards import cores
+from bayesglm.prior import mixture
 
 _log = logging.getLogger(__name__)
 
@@ -139,53 +139,25 @@ def batches(many: int, width: int):
 # -- kinks -----------------------------------------------------------------------------------------
 
 
-def _kinks(family: Family, lanes: Lane):
-    """Return (member, strength, shape, response) of the priors with a kink, or None."""
-    penalty, many = lanes.penalty, len(lanes.mask)
-    if penalty.group is not None:
-        size = np.zeros(penalty.group_strength.shape)
-        lane, column, feature = np.nonzero(penalty.group >= 0)
-        np.add.at(size, (lane, penalty.group[lane, column, feature]), 1.0)
-        return penalty.group, penalty.group_strength, 0.5 * (size + 1.0), lanes.group_response
-    if penalty.l1 is None:
-        return None
-    strength = np.broadcast_to(penalty.l1, lanes.mask.shape)
-    cells = np.arange(lanes.mask[0].size).reshape(lanes.mask.shape[1:])
-    member = np.where(lanes.mask & (strength > 0), cells, -1)
-    response = np.repeat(np.arange(family.responses), lanes.mask[0].size // family.responses)
-    flat = strength.reshape(many, -1)
-    return member, flat, np.ones_like(flat), np.broadcast_to(response, flat.shape)
-
-
-def _rates(family: Family, lanes: Lane):
-    """Return n times kappa (lanes, responses) at the modes."""
+def _weights(family: Family, lanes: Lane):
+    """Return n times kappa (lanes, columns, 1) at the modes."""
     log_phi = lanes.centre[:, -family.responses :] if family.sampled else lanes.log_scale
-    rates = jax.vmap(partial(_target._rates, family), (_target.axes(lanes), 0))
-    return np.asarray(rates(lanes, jnp.asarray(log_phi)))
-
-
-def _prior_sd(family: Family, lanes: Lane, kinks):
-    """Return rate and standard deviation of the prior of each coefficient with a kink, (lanes, columns, features)."""
-    member, strength, shape, response = kinks
-    each = np.take_along_axis(_rates(family, lanes), response, axis=1) * strength
-    inside = np.maximum(member, 0).reshape(len(member), -1)
-    spread_out = lambda a: np.take_along_axis(a, inside, axis=1).reshape(member.shape)  # noqa: E731
-    rate, m = spread_out(each), 2.0 * spread_out(shape) - 1.0
-    rate = np.where(member >= 0, rate, 1.0)
-    return rate, np.sqrt(m + 1.0) / rate
+    each = jax.vmap(partial(_target.weights, family), (_target.axes(lanes), 0))
+    return np.asarray(each(lanes, jnp.asarray(log_phi)))
 
 
 def choose_mixture(family: Family, lanes: Lane) -> np.ndarray:
     """Return which lanes are better sampled with their kinked priors as scale mixtures of normals."""
-    kinks = _kinks(family, lanes)
-    if kinks is None:
+    weight = _weights(family, lanes)
+    mixing = mixture.mixing_of(lanes.prior, lanes.mask, weight)
+    if mixing is None:
         return np.zeros(len(lanes.centre), bool)
-    rate, prior_sd = _prior_sd(family, lanes, kinks)
+    rate, prior_sd = mixture.kink_scale(mixing, weight)
     n_coef = lanes.mask[0].size
     # with a normal prior of that width: 1 / var = 1 / var_likelihood + 1 / var_prior
     variance = np.sum(np.square(lanes.whiten[:, :n_coef]), axis=2).reshape(rate.shape)
     precision = np.maximum(1.0 / variance - 1.0 / np.square(prior_sd), 1e-300)
-    rho = np.where(kinks[0] >= 0, rate / np.sqrt(precision), 0.0)
+    rho = np.where(mixing.member >= 0, rate / np.sqrt(precision), 0.0)
     return rho.max(axis=(1, 2)) > MIXTURE_FROM
 
 
@@ -205,43 +177,24 @@ def true_modes(family: Family, shared: Shared, lanes: Lane, sampled: Sampled, op
         lanes = lanes._replace(log_scale=np.median(sampled.log_scale, axis=(0, 1)))
         scale = np.exp(lanes.log_scale)
     family = family._replace(sampled=False)
-    kinks, penalty = _whole_kinks(family, lanes, u), lanes.penalty
-    smooth = lanes._replace(penalty=Penalty(l2=penalty.l2), group_response=None)
+    kinks, smooth = None, lanes
+    if not lanes.prior.smooth:
+        kinks = lanes.prior.kinks.scaled(_weights(family, lanes))
+        kinks = kinks.blocked(lanes.mask.shape[1:], u.shape[1])
+        smooth = lanes._replace(prior=lanes.prior.quadratic)
     for batch in batches(len(u), batch_width(family, shared, smooth, options)):
         part = jax.device_put(take(smooth, batch))
-        some = jax.tree.map(lambda a, batch=batch: a[batch], kinks)
+        some = None if kinks is None else kinks.select(batch)
         u[batch], *_ = _laplace.find_modes(family, shared, part, u[batch], some, _laplace.CLOSER)
     coordinates, intercept, _ = _target.split(family, u, lanes.mask.shape[-1])
     coef, intercept = _target.to_columns(family, coordinates, intercept)
     return np.where(lanes.mask, coef, 0.0), intercept, scale
 
 
-def _whole_kinks(family: Family, lanes: Lane, u) -> Penalty | None:
-    """Return priors with a kink as terms in u, (lanes, 1, size)."""
-    kinks = _kinks(family, lanes)
-    if kinks is None:
-        return None
-    member, strength, _, response = kinks
-    rates = np.take_along_axis(_rates(family, lanes), response, axis=1) * strength
-    member = member.reshape(len(member), -1)
-    n_rest = u.shape[1] - member.shape[1]
-    if lanes.penalty.group is not None:
-        group = np.pad(member, ((0, 0), (0, n_rest)), constant_values=-1)[:, None]
-        return Penalty(group_strength=rates, group=group)
-    return Penalty(l1=np.pad(np.where(member >= 0, rates, 0.0), ((0, 0), (0, n_rest)))[:, None])
-
-
 def as_mixture(family: Family, lanes: Lane) -> tuple[Family, Lane]:
     """Return the same posteriors with scale mixtures in place of priors with a kink."""
-    kinks = _kinks(family, lanes)
-    member, strength, shape, response = kinks
-    unit = np.where(member >= 0, _prior_sd(family, lanes, kinks)[1], 1.0)
-    mixing = Mixing(
-        member, unit, shape, strength, response, digamma(shape), np.sqrt(polygamma(1, shape))
-    )
-    l2 = lanes.penalty.l2
-    rest = lanes.mask & (member < 0) & (l2 is not None and l2 > 0)
-    power = 0.5 * rest.reshape(len(rest), family.responses, -1).sum(axis=-1)
+    mixing = mixture.mixing_of(lanes.prior, lanes.mask, _weights(family, lanes))
+    power = mixture.power(lanes.prior, mixing, lanes.mask, family.responses)
     return family._replace(mixture=True), lanes._replace(mixing=mixing, power=power)
 
 
@@ -364,7 +317,7 @@ def modes(family: Family, lanes: Lane):
 
 @partial(jax.jit, static_argnames="family")
 def _unmixed(family: Family, lanes: Lane, coef, log_phi, log_mixing):
-    one = lambda lane, *args: _target._mixture(family, lane, *args)[0]  # noqa: E731
+    one = lambda lane, *args: _target.mixed(family, lane, *args)[0]  # noqa: E731
     each = jax.vmap(jax.vmap(one, (None, 0, 0, 0)), (None, 0, 0, 0))
     return jax.vmap(each, (_target.axes(lanes), 2, 2, 2), 2)(lanes, coef, log_mixing, log_phi)
 

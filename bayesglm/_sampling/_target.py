@@ -6,15 +6,8 @@ of the zero-sum subspace), the intercepts, and the log of each sampled dispersio
 joint density of :mod:`bayesglm.model`, up to a constant; the tests hold the two together.
 
 The sampler moves in whitened coordinates z with ``u = centre + whiten @ z``. Where a prior with a kink dominates the
-likelihood, coefficients are written as a scale mixture of normals, with the log of the mixing variables appended to z:
-
-.. math:: \beta_g = t_g \sqrt{2 \gamma_g} / \lambda_g, \quad t \sim N(0, 1), \quad
-          \gamma_g \sim \mathrm{Gamma}((m_g + 1) / 2, 1).
-
-References
-----------
-Park, Casella (2008) doi:10.1198/016214508000000337 (one coefficient); Kyung, Gill, Ghosh, Casella (2010)
-doi:10.1214/10-BA607 (groups); Li, Lin (2010) doi:10.1214/10-BA506 (elastic net).
+likelihood, coefficients are written as a scale mixture of normals (:mod:`bayesglm.prior._mixture`), with the log of the
+mixing variables appended to z.
 """
 
 from __future__ import annotations
@@ -29,8 +22,8 @@ import numpy as np
 from jax import lax
 
 from bayesglm._likelihood import kappa, response_distribution
-from bayesglm._penalty import Penalty, group_norms
-from bayesglm.distributions import ElasticNet, PredictorDistribution
+from bayesglm.distributions import PredictorDistribution
+from bayesglm.prior import LanePrior, Mixing, mixture
 
 
 class Family(NamedTuple):
@@ -81,18 +74,6 @@ class Shared(NamedTuple):
     scale_prior: Any
 
 
-class Mixing(NamedTuple):
-    """Scale mixtures of one lane; (columns, features) or one entry for each of the mixing variables."""
-
-    member: Any  # index of the mixing variable of each coefficient, -1 for none
-    unit: Any  # prior standard deviation of each coefficient, by which it is scaled
-    shape: Any
-    strength: Any
-    response: Any
-    location: Any  # mean and standard deviation of the log of a mixing variable under the prior
-    spread: Any
-
-
 class Lane(NamedTuple):
     """One posterior; with a leading axis for many (of length one where they share an entry)."""
 
@@ -101,9 +82,8 @@ class Lane(NamedTuple):
     offset: Any  # (columns or 1, rows), or None
     n: Any  # (responses,) sum of the weights
     mask: Any  # bool (columns, features)
-    penalty: Penalty  # (columns, features); group_strength (groups,)
-    group_response: Any  # (groups,), or None
-    precision: Any  # (responses, coef_dims, features) of normal priors in units of their own
+    prior: LanePrior
+    precision: Any  # (responses, coef_dims, features) of stand-ins for coefficients out of use
     power: Any  # (responses,) the prior's normalisation goes with this power of n kappa
     base_y: Any  # (responses, values): responses that stand for all where eta does not matter,
     base_weight: Any  # and how many they stand for
@@ -277,70 +257,37 @@ def _rates(family: Family, lane: Lane, log_phi):
     return lane.n * kappa(family.observation_model, jnp.exp(log_phi))
 
 
-def _elementwise(penalty: Penalty, per_column):
-    """Return the absolute and the quadratic rate of each coefficient, zero where there is none."""
-    terms = (penalty.l1, penalty.l2)
-    return [jnp.zeros(()) if term is None else per_column * term for term in terms]
+def weights(family: Family, lane: Lane, log_phi):
+    """Return n times kappa of each column, (columns, 1)."""
+    return _per_column(family, _rates(family, lane, log_phi))
 
 
-def penalty_energy(family: Family, lane: Lane, coef, log_phi, smooth: bool):
+def _per_column(family: Family, rates):
+    return jnp.repeat(rates, family.classes)[:, None]
+
+
+def prior_energy(family: Family, lane: Lane, coef, log_phi, smooth: bool):
     """Minus the log-prior of the coefficients in use.
 
     With `smooth` priors with a kink are replaced by normal ones of the same variance.
     """
-    penalty, c = lane.penalty, _rates(family, lane, log_phi)
+    c, of_terms = _rates(family, lane, log_phi), lane.prior.energy
+    if smooth:
+        of_terms = lane.prior.stand_in
     normaliser = -jnp.sum(lane.power * jnp.log(c)) if family.sampled else 0.0
     coef = jnp.where(lane.mask, coef, 0.0)
-    if penalty.group is not None:
-        rate = c[lane.group_response] * penalty.group_strength
-        if not smooth:
-            return normaliser + jnp.sum(rate * _norms(penalty, coef))
-        inside = penalty.group >= 0
-        size = jnp.zeros_like(rate).at[penalty.group].add(jnp.where(inside, 1.0, 0.0))
-        precision = jnp.square(rate) / (size + 1.0)
-        each = jnp.where(inside, precision[penalty.group], 0.0)
-        return normaliser + 0.5 * jnp.sum(each * jnp.square(coef))
-    a, b = _elementwise(penalty, jnp.repeat(c, family.classes)[:, None])
-    if penalty.l1 is not None and penalty.l2 is not None and (family.sampled or smooth):
-        return _elastic_energy(lane, a, b, coef, smooth)
-    if penalty.l1 is not None and smooth:
-        return normaliser + 0.25 * jnp.sum(jnp.square(a * coef))
-    return normaliser + jnp.sum(a * jnp.abs(coef)) + 0.5 * jnp.sum(b * jnp.square(coef))
+    return normaliser + of_terms(coef, _per_column(family, c), lane.mask, family.sampled)
 
 
-def _norms(penalty, coef):
-    return group_norms(coef[None], penalty.group[None], penalty.group_strength.shape[-1])[0]
-
-
-def _elastic_energy(lane: Lane, a, b, coef, smooth: bool):
-    proper = lane.mask & (a + b > 0)
-    prior = ElasticNet(jnp.where(proper, a, 1.0), jnp.where(proper, b, 1.0))
-    if smooth:
-        each = 0.5 * (jnp.square(coef) / prior.variance + jnp.log(prior.variance))
-    else:
-        each = -prior.log_prob(coef)
-    return jnp.sum(jnp.where(proper, each, 0.0))
-
-
-def _mixture(family: Family, lane: Lane, coef, log_mixing, log_phi):
+def mixed(family: Family, lane: Lane, coef, log_mixing, log_phi):
     """Return coefficients from their normal coordinates, and minus the log-prior of both."""
-    mixing, c = lane.mixing, _rates(family, lane, log_phi)
-    rate = c[mixing.response] * mixing.strength
-    rate = jnp.where(rate > 0, rate, 1.0)
-    mixed = mixing.member >= 0
-    t = coef / mixing.unit
-    variance = (2.0 * jnp.exp(log_mixing) / jnp.square(rate))[mixing.member]
-    energy = jnp.sum(jnp.exp(log_mixing) - mixing.shape * log_mixing)
-    _, b = _elementwise(lane.penalty, jnp.repeat(c, family.classes)[:, None])
-    if lane.penalty.l2 is not None:
-        prior = ElasticNet(jnp.where(mixed, rate[mixing.member], 1.0), jnp.where(mixed, b, 1.0))
-        each = 0.5 * jnp.log1p(b * variance) + jnp.log(prior.l1) - prior.log_prob(0.0)
-        energy += jnp.sum(jnp.where(mixed, each, 0.0))
-        variance = variance / (1.0 + b * variance)
-    energy += 0.5 * jnp.sum(jnp.where(mixed, jnp.square(t), b * jnp.square(coef) * lane.mask))
+    c, mask = _rates(family, lane, log_phi), lane.mask
+    coef, energy = mixture.mixed(
+        lane.prior, lane.mixing, coef, log_mixing, _per_column(family, c), mask
+    )
     if family.sampled:
         energy -= jnp.sum(lane.power * jnp.log(c))
-    return jnp.where(mixed, t * jnp.sqrt(jnp.where(mixed, variance, 1.0)), coef), energy
+    return coef, energy
 
 
 def intercept_energy(family: Family, shared: Shared, lane: Lane, coef, intercept):
@@ -377,7 +324,7 @@ def parameters(family: Family, lane: Lane, u, log_mixing=None):
         log_phi = lane.log_scale
     energy = 0.5 * jnp.sum(lane.precision * jnp.square(coordinates))
     if log_mixing is not None:
-        coef, more = _mixture(family, lane, coef, log_mixing, log_phi)
+        coef, more = mixed(family, lane, coef, log_mixing, log_phi)
         energy += more
     return jnp.where(lane.mask, coef, 0.0), intercept, log_phi, energy, coef
 
@@ -396,7 +343,7 @@ def energy(family: Family, shared: Shared, lane: Lane, z):
     u, log_mixing = from_whitened(family, lane, z)
     coef, intercept, log_phi, value, _ = parameters(family, lane, u, log_mixing)
     if not family.mixture:
-        value += penalty_energy(family, lane, coef, log_phi, smooth=False)
+        value += prior_energy(family, lane, coef, log_phi, smooth=False)
     value += _other_energy(family, shared, lane, coef, intercept, log_phi)
     return value + _likelihood_energy(family, shared, lane, coef, intercept, log_phi)
 
@@ -406,7 +353,7 @@ def surrogate_slopes(family: Family, shared: Shared, lane: Lane, u):
 
     def prior(u):
         coef, intercept, log_phi, value, _ = parameters(family, lane, u)
-        value += penalty_energy(family, lane, coef, log_phi, smooth=True)
+        value += prior_energy(family, lane, coef, log_phi, smooth=True)
         return value + _other_energy(family, shared, lane, coef, intercept, log_phi)
 
     def model(u):

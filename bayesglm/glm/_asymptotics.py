@@ -28,7 +28,7 @@ class Errors(NamedTuple):
     maxlags: tuple[np.ndarray, np.ndarray] | None
 
 
-def meaning(penalty, sandwich, dof, prob: float) -> str:
+def meaning(prior, sandwich, dof, prob: float) -> str:
     """Return what the interval of a fit is, in words.
 
     Parameters
@@ -42,10 +42,10 @@ def meaning(penalty, sandwich, dof, prob: float) -> str:
         ends = f"{known[0]:.4g}" if len(known) == 1 else f"{known[0]:.4g} to {known[-1]:.4g}"
         reference = f"Student's t with {ends} degrees of freedom"
     kind = f"{_robust.all_words(sandwich)}; {reference}"
-    if all(term is None for term in penalty):
+    if prior.flat:
         return f"asymptotic confidence interval of level {prob} ({kind})"
     text = f"approximate posterior interval of probability {prob}: around the penalised estimate ({kind})"
-    if not penalty.smooth:
+    if not prior.smooth:
         text += "; the prior's kink is replaced by a normal prior of the same variance, so sample instead"
     return text
 
@@ -95,7 +95,7 @@ def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
     intercept = fit.intercept.reshape(problem.outputs)
     covariance = at.root @ np.swapaxes(at.root, -1, -2)
     given = _robust.pieces(family, at.lanes, at.hessian, covariance)
-    dof = np.asarray(_results.residual_dof(fit.settings.regularizer, problem, coef), float)
+    dof = np.asarray(_results.residual_dof(problem, coef), float)
     dof = np.broadcast_to(dof.ravel(), (problem.n_neurons,))
     if sandwich is None:
         found = _from_information(given, dof, isinstance(problem.observation_model, _ESTIMATED))

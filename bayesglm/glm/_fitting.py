@@ -42,7 +42,7 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
     usable = _solve.usable_neurons(problem, initial[1], given and given[1])
     solver, outcome, text = _solved(problem, settings, usable, initial, given, bar)
     coef, intercept = problem.params(outcome.theta)
-    dof = _results.residual_dof(settings.regularizer, problem, coef)
+    dof = _results.residual_dof(problem, coef)
     scale = _results.scale(problem, outcome.residual, outcome.scale, dof, coef, intercept)
     _log.info(
         "fitted %d neurons in %d steps of %s and %.3g s: %d converged", problem.n_neurons,
@@ -89,8 +89,7 @@ def solver_of(problem: Problem, settings: Settings) -> solvers.Solver:
     kwargs = dict(settings.solver_kwargs)
     if _kind(settings).stochastic and _has_theory(settings):
         rows, strength = problem.rows, settings.regularizer_strength
-        is_ridge = problem.penalty.l2 is not None and problem.penalty.smooth
-        convexity = strength if is_ridge and isinstance(strength, float) else None
+        convexity = problem.prior.convexity() if isinstance(strength, float) else None
         kwargs["batch_size"], kwargs["stepsize"] = solvers.batch_size_and_stepsize(
             rows.design.matrix[:], rows.y, convexity, kwargs.get("batch_size"), kwargs.get("stepsize")
         )  # fmt: skip
@@ -216,7 +215,7 @@ def after_step(problem: Problem, settings: Settings, solver, params, state, resi
         raise ValueError(
             "The update ended in NaN parameters. Use a smaller `stepsize` in `solver_kwargs`."
         )
-    dof = _results.residual_dof(settings.regularizer, problem, params[0], n_samples)
+    dof = _results.residual_dof(problem, params[0], n_samples)
     scale = _results.scale(problem, residual, problem.dispersion, dof, *params)
     coef, intercept = params[0], np.atleast_1d(params[1])
     return Fit(problem.layout, settings, coef, intercept, scale, dof, None, state, solver)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpyro.distributions as dist
 from bayesglm import links, observation_models
 from bayesglm import model as joint_model
 from bayesglm.glm import _lanes
+from bayesglm.glm._problem import Problem
 from bayesglm.glm._values import dispersion
+from bayesglm.prior import Gaussian, Prior
 
 
 def numpyro_model(problem, settings, fitted, scale, scale_prior, intercept_prior, prior=None):
@@ -27,7 +30,9 @@ def numpyro_model(problem, settings, fitted, scale, scale_prior, intercept_prior
     if scale_prior is None:
         scale_prior = default_scale_prior(problem)
     scale = _scale(settings.observation_model, fitted, scale, scale_prior)
-    weak = None if prior is None else weak_of(problem)
+    weak = None
+    if prior is not None:
+        problem, weak = weakly(problem)
     parts = model_of(problem, settings, scale, intercept_prior, weak)
     return partial(joint_model.joint, parts, y=parts.y)
 
@@ -46,14 +51,12 @@ def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Mod
     return joint_model.Model(
         observation_model=settings.observation_model,
         inverse_link=settings.inverse_link_function,
-        regularizer=settings.regularizer,
-        penalty=problem.penalty,
+        prior=problem.prior,
         X=rows.design.matrix,
         y=layout.squeeze(rows.y),
         weight=layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape)),
         offset=layout.beside(rows.offset),
         n=rows.n if layout.population else rows.n[0],
-        mask=problem.mask,
         n_classes=problem.n_classes,
         scale=scale,
         intercept_prior=intercept_prior,
@@ -116,8 +119,8 @@ def check_counts(observation_model, y, weight) -> None:
         )
 
 
-def weak_of(problem) -> joint_model.Weak:
-    """Return weakly informative priors in the units of the data.
+def weakly(problem: Problem) -> tuple[Problem, joint_model.WeakIntercept]:
+    """Return the problem with weakly informative priors in the units of the data, and that of its intercepts.
 
     References
     ----------
@@ -137,7 +140,7 @@ def weak_of(problem) -> joint_model.Weak:
         unit = np.maximum(unit, np.finfo(float).tiny)
     spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     sd = 2.5 * unit / spread[:, None]
-    shape = (len(sd), problem.n_neurons, -1)
-    precision = np.broadcast_to(sd[..., None] ** -2, problem.mask.reshape(shape).shape)
-    precision = precision.reshape(problem.mask.shape)
-    return joint_model.Weak(precision, mean, location, unit, dist.Normal(0.0, 2.5))
+    strength = np.repeat(sd**-2, problem.n_classes or 1, axis=1).reshape(problem.mask.shape)
+    term = Gaussian(strength=strength, unit="absolute")
+    intercept = joint_model.WeakIntercept(mean, location, unit, dist.Normal(0.0, 2.5))
+    return replace(problem, prior=Prior.of(term, problem.mask)), intercept

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm import _families
-from bayesglm._penalty import Penalty
 from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
-from bayesglm.model import Weak, default_scale_prior, is_zero_sum
+from bayesglm.model import WeakIntercept, default_scale_prior
 
 # Predictors of all chains and lanes in one pass over the rows, in bytes.
 _BLOCK_BYTES = 1 << 26
@@ -26,7 +25,7 @@ class Priors(NamedTuple):
     scale: Any  # a distribution to sample the dispersion from, or its fixed values (neurons,)
     scale_unit: Any  # (neurons,)
     intercept: Any  # distribution of an intercept, or None
-    weak: Weak | None
+    weak: WeakIntercept | None  # in place of it
 
 
 def double(problem: Problem) -> Problem:
@@ -90,7 +89,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     many, n_neurons = problem.n_lanes, problem.n_neurons
     responses, classes = n_neurons // many, problem.n_classes or 1
     objective = problem.objective(whole=True, balanced=False)
-    (data,), penalty = objective.shards.parts, objective.penalty
+    (data,) = objective.shards.parts
     # solvers fill up their last chunk of lanes
     host = lambda a: None if a is None else np.asarray(a)[:many]  # noqa: E731
     X = data.X.first
@@ -99,7 +98,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     weight = host(data.weight)
     weight = np.broadcast_to(weight, (len(weight), responses, weight.shape[-1]))
     sampled = not isinstance(priors.scale, np.ndarray)
-    zero_sum = is_zero_sum(problem.penalty, problem.mask, problem.n_classes)
+    zero_sum = problem.prior.zero_sum(problem.n_classes)
     rows = len(X)
     family = Family(
         objective.spec.observation_model, problem.inverse_link, problem.n_classes, responses, zero_sum,
@@ -109,14 +108,15 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     family = family._replace(edged=_target.has_domain(family))
     n_features = X.shape[1]
     mask = np.asarray(problem.to_lanes(problem.mask))
-    penalty, group_response = _groups(penalty, responses, classes)
-    precision = _precision(problem, priors.weak, family, mask)
+    prior = problem.prior.in_lanes(many)
+    precision = np.where(mask, 0.0, 1.0).reshape(many, responses, classes, -1)
+    precision = precision[:, :, : family.coef_dims]
     base = _base_table(problem) if sampled else (n * 0 + 1.0, n * 0)
     base_y, base_weight = (a.reshape(many, responses, -1) for a in base)
     size, weak = family.size(n_features), priors.weak
     lane = Lane(
-        host(data.y), weight, host(data.offset), n, mask, penalty, group_response, precision,
-        power_of(penalty, mask, group_response, responses), base_y, base_weight,
+        host(data.y), weight, host(data.offset), n, mask, prior, precision,
+        prior.power(mask, responses), base_y, base_weight,
         np.zeros((many, responses)) if sampled else np.log(by_lane(priors.scale)),
         by_lane(priors.scale_unit),
         by_lane(np.zeros(n_neurons) if weak is None else weak.location),
@@ -132,50 +132,6 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
 def _block(n_rows: int, columns: int) -> int:
     size = max(_MIN_ROWS, _BLOCK_BYTES // (8 * columns) // _MIN_ROWS * _MIN_ROWS)
     return n_rows if size >= n_rows else size
-
-
-def _groups(penalty: Penalty, responses: int, classes: int):
-    """Leave groups without a strength flat, and say which response's weight each group has."""
-    if penalty.group is None:
-        return penalty, None
-    strength = penalty.group_strength
-    at = np.take_along_axis(
-        strength, np.maximum(penalty.group, 0).reshape(len(strength), -1), axis=1
-    )
-    group = np.where(
-        (penalty.group >= 0) & (at.reshape(penalty.group.shape) > 0), penalty.group, -1
-    )
-    response = np.zeros(strength.shape, int)
-    for lane, ids in enumerate(group):
-        by_feature = ids.T  # the order in which the prior looks for a member
-        for g in np.unique(ids[ids >= 0]):
-            response[lane, g] = np.argwhere(by_feature == g)[0, 1] // classes
-    return penalty._replace(group=group), response
-
-
-def _precision(problem: Problem, weak: Weak | None, family: Family, mask) -> np.ndarray:
-    """Precision of stand-ins for masked coefficients, and of weak priors."""
-    value = np.where(mask, 0.0, 1.0)
-    if weak is not None:
-        value += np.where(mask, problem.to_lanes(weak.precision), 0.0)
-    value = value.reshape(len(mask), family.responses, family.classes, -1)
-    return value[:, :, : family.coef_dims]
-
-
-def power_of(penalty: Penalty, mask, group_response, responses: int) -> np.ndarray:
-    """Return the power of n kappa in the normalisation of the prior, (lanes, responses)."""
-    many = len(mask)
-    if penalty.group is not None:
-        power = np.zeros((many, responses))
-        lane, column, feature = np.nonzero(penalty.group >= 0)
-        np.add.at(power, (lane, group_response[lane, penalty.group[lane, column, feature]]), 1.0)
-        return power
-    if penalty.l1 is not None and penalty.l2 is not None:
-        return np.zeros((many, responses))
-    one, each = (penalty.l1, 1.0) if penalty.l1 is not None else (penalty.l2, 0.5)
-    if one is None:
-        return np.zeros((many, responses))
-    return each * np.sum((mask & (one > 0)).reshape(many, responses, -1), axis=-1)
 
 
 def _base_table(problem: Problem):

@@ -17,10 +17,10 @@ from bayesglm import _design, links, observation_models
 from bayesglm._design import Stored
 from bayesglm._layout import Layout
 from bayesglm._objective import Objective, Spec, chunks_of
-from bayesglm._penalty import Penalty
 from bayesglm._shards import Data, Matrix, Shards, cuts, even, fill
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._settings import Settings
+from bayesglm.prior import Prior
 
 # Rows that the centre of the features is taken from; it only has to be close.
 _CENTRE_ROWS = 2048
@@ -28,14 +28,12 @@ _CENTRE_ROWS = 2048
 
 @dataclass(frozen=True)
 class Problem:
-    """A penalised GLM: rows, family, penalty and mask.
+    """A penalised GLM: rows, family, and the prior with its mask.
 
     Parameters
     ----------
-    mask : bool array (features, *outputs)
-        Coefficients in use.
-    penalty
-        Terms (features, *outputs).
+    prior
+        Of coefficients (features, *outputs), and which of these are in use.
     scale : array (neurons,), optional
         Dispersions that enter the loss, in place of the family's.
     """
@@ -44,8 +42,7 @@ class Problem:
     layout: Layout
     observation_model: Any
     inverse_link: Any
-    mask: np.ndarray
-    penalty: Penalty
+    prior: Prior
     scale: np.ndarray | None = None
 
     @classmethod
@@ -63,13 +60,16 @@ class Problem:
             shape = (layout.structure, layout.widths, layout.outputs)
             return _design.per_coefficient(strength, *shape, "regularizer_strength")
 
-        penalty = settings.regularizer.terms(
+        prior = settings.regularizer.prior(
             settings.regularizer_strength, mask, broadcast, rows.design.slices
         )
-        layout = replace(layout, tied=_ties(penalty.group, layout.n_neurons))
-        return cls(
-            rows, layout, settings.observation_model, settings.inverse_link_function, mask, penalty
-        )
+        layout = replace(layout, tied=prior.ties(layout.n_neurons))
+        return cls(rows, layout, settings.observation_model, settings.inverse_link_function, prior)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Coefficients in use, bool (features, *outputs)."""
+        return self.prior.mask
 
     def at_scale(self, scale) -> Problem:
         """Return the problem at a dispersion, where that is part of the loss and estimated."""
@@ -155,8 +155,8 @@ class Problem:
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
         family = observation_models.static(self.observation_model)
         spec = Spec(family, self.inverse_link, self.n_classes)
-        mask = self.to_lanes(self.mask)
-        return Objective(spec, shards, n.astype(float), power, self._lane_penalty(), mask)
+        prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
+        return Objective(spec, shards, n.astype(float), power, prior, mask)
 
     def _pieces(self, whole: bool, work_per_row: int) -> list[tuple[int, int, int]]:
         X = self.rows.design.matrix
@@ -211,21 +211,6 @@ class Problem:
         offset = last(offset)
         return offset.reshape(self.n_lanes if len(offset) > 1 else 1, -1, offset.shape[-1])
 
-    def _lane_penalty(self) -> Penalty:
-        terms = [None if t is None else self.to_lanes(t) for t in self.penalty[:2]]
-        if self.penalty.group is None:
-            return Penalty(*terms)
-        groups = self.to_lanes(self.penalty.group)
-        local = np.full_like(groups, -1)
-        strengths = []
-        for lane, ids in enumerate(groups):
-            found = np.unique(ids[ids >= 0])
-            local[lane] = np.where(ids >= 0, np.searchsorted(found, ids), -1)
-            strengths.append(self.penalty.group_strength[found])
-        width = max(1, *(len(s) for s in strengths))
-        strength = np.stack([np.pad(s, (0, width - len(s))) for s in strengths])
-        return Penalty(*terms, strength, local)
-
     def select(self, neurons: np.ndarray) -> Problem:
         """Return the problem of the neurons with the given indices."""
         if np.array_equal(neurons, np.arange(self.n_neurons)):
@@ -234,16 +219,10 @@ class Problem:
         some = lambda a: a[:, neurons] if a.shape[1] > 1 else a  # noqa: E731
         offset = None if rows.offset is None else some(rows.offset)
         rows = Rows(rows.design, rows.y[:, neurons], some(rows.weight), offset)
-        mask = self.mask[:, neurons]
-        columns = lambda t: None if t is None else t[:, neurons]  # noqa: E731
-        penalty = Penalty(
-            columns(self.penalty.l2), columns(self.penalty.l1), self.penalty.group_strength,
-            columns(self.penalty.group),
-        )  # fmt: skip
+        prior = self.prior.select(neurons)
         scale = None if self.scale is None else self.scale[neurons]
-        tied = _ties(penalty.group, len(neurons))
-        layout = replace(self.layout.select(neurons), tied=tied)
-        return replace(self, rows=rows, layout=layout, mask=mask, penalty=penalty, scale=scale)
+        layout = replace(self.layout.select(neurons), tied=prior.ties(len(neurons)))
+        return replace(self, rows=rows, layout=layout, prior=prior, scale=scale)
 
     def _mean(self, values) -> np.ndarray:
         """Return the weighted mean over rows of values (samples, neurons), per neuron."""
@@ -280,12 +259,3 @@ class Problem:
             (rows.n > 0).reshape((-1,) + (1,) * (intercept.ndim - 1)), intercept, np.nan
         )
         return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
-
-
-def _ties(group, n_neurons: int) -> bool:
-    """Return whether a group of a penalty has coefficients of several neurons."""
-    if group is None or n_neurons == 1:
-        return False
-    ids = group.reshape(len(group), n_neurons, -1)
-    found = [set(np.unique(ids[:, k])) - {-1} for k in range(n_neurons)]
-    return sum(map(len, found)) > len(set().union(*found))

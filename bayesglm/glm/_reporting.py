@@ -13,7 +13,7 @@ from bayesglm import _residuals, links, posterior
 from bayesglm._sampling import _curvature
 from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Order, Replicates, Responses
 from bayesglm.glm import _asymptotics, _leaving_out, _prediction, _tables
-from bayesglm.glm._joint import weak_of
+from bayesglm.glm._joint import weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._values import Fit, Posterior
@@ -82,13 +82,15 @@ def evidence(
 def _of_rows(fit: Fit, found: Posterior | None, problem: Problem, order, loo: bool) -> dict:
     """Return the evidence that rows give; the curvature is taken once."""
     responses = _responses(problem, fit, found, order)
-    weak = weak_of(problem) if found is not None and found.attrs.get("prior") == "auto" else None
+    weak, at_prior = None, problem
+    if found is not None and found.attrs.get("prior") == "auto":
+        at_prior, weak = weakly(problem)
     size = problem.mask.size // problem.n_neurons
     few = (size + 1) ** 2 * problem.n_lanes <= _CURVATURE_NUMBERS
     parts: dict[str, Any] = {"responses": responses}
     at = None
     if few or found is None:
-        at = _asymptotics.local(problem, fit, responses.scale, weak)
+        at = _asymptotics.local(at_prior, fit, responses.scale, weak)
     if few:
         looked = _curvature.look(*at[:3], at.hessian, at.root, fit.layout.feature_labels)
         parts["curvature"] = Curvature(*map(problem.layout.spread, looked))

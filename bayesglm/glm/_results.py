@@ -27,7 +27,7 @@ def lane_mask(problem: Problem) -> np.ndarray:
     return np.concatenate([mask, np.ones((*mask.shape[:2], 1), bool)], axis=-1)
 
 
-def residual_dof(regularizer, problem: Problem, coef, n_samples=None) -> np.ndarray:
+def residual_dof(problem: Problem, coef, n_samples=None) -> np.ndarray:
     """Return the residual degrees of freedom of each neuron.
 
     References
@@ -38,12 +38,12 @@ def residual_dof(regularizer, problem: Problem, coef, n_samples=None) -> np.ndar
     by_neuron = (len(coef), problem.n_neurons, -1)
     used = problem.mask.reshape(by_neuron).any(axis=-1)
     free = 1 if problem.n_classes is None else problem.n_classes - 1
-    if not problem.penalty.smooth:
+    if not problem.prior.smooth:
         nonzero = ~np.isclose(coef, 0.0).reshape(by_neuron)
         dof = n - nonzero.sum(axis=(0, 2)) - free
         # the documented shape: a scalar for one neuron without classes
         return dof if len(problem.outputs) else dof[0]
-    rank = regularizer.counted(used, lambda columns: _rank(problem.rows.design.matrix, columns))
+    rank = problem.prior.counted(used, lambda columns: _rank(problem.rows.design.matrix, columns))
     return n - free * rank - free
 
 

@@ -19,7 +19,7 @@ from bayesglm._messages import Message
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
 from bayesglm.glm import _attach, _fitting, _lanes, _log_prior
-from bayesglm.glm._joint import check_counts, check_priors, default_scale_prior, model_of, weak_of
+from bayesglm.glm._joint import check_counts, check_priors, weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._solve import listed
@@ -85,7 +85,9 @@ def sample(problem: Problem, settings: Settings, options: Options) -> Posterior:
 def _sample(problem: Problem, settings: Settings, options: Options, progress) -> Posterior:
     begin, narrow, problem = time.perf_counter(), problem, _lanes.double(problem)
     check_counts(settings.observation_model, problem.rows.y, problem.rows.weight)
-    weak = weak_of(problem) if options.prior == "auto" else None
+    weak = None
+    if options.prior == "auto":
+        problem, weak = weakly(problem)
     own = weak is not None or options.intercept_prior is not None
     if own and options.scale == "plugin" and _lanes.has_dispersion(problem):
         raise ValueError("`scale='plugin'` goes with the priors of the fit; use `scale='sample'`.")
@@ -112,20 +114,11 @@ def _sample(problem: Problem, settings: Settings, options: Options, progress) ->
     if own:
         progress.phase("mode")
         fit = _at_mode(problem, fit, _sampler.true_modes(family, shared, lanes, sampled, run))
-    model = _model(problem, settings, priors, options.scale_prior)
-    log_prior = _log_prior.at_draws(model, family, shared, lanes, sampled[:3])
+    log_prior = _log_prior.at_draws(family, shared, lanes, sampled[:3])
     tree = _tree(problem, fit, sampled, options, priors, log_prior)
     message = _message(sampled, options, problem)
     told = (Message(RuntimeWarning, message),) * bool(message)
     return Posterior(fit, tree, fit.messages + told)
-
-
-def _model(problem: Problem, settings: Settings, priors, scale_prior):
-    """Return the model that was sampled."""
-    scale = priors.scale
-    if not isinstance(scale, np.ndarray):  # in units of the responses
-        scale = default_scale_prior(problem) if scale_prior is None else scale_prior
-    return model_of(problem, settings, scale, priors.intercept, priors.weak)
 
 
 def _tree(problem: Problem, fit: Fit, sampled, options: Options, priors, log_prior):
@@ -198,12 +191,7 @@ def check_key(random_key):
 def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
     """Return what decides whether the posterior is proper."""
     design = problem.rows.design
-    penalty = problem.penalty
-    if penalty.group is not None:
-        flat = (penalty.group < 0) | (penalty.group_strength[np.maximum(penalty.group, 0)] == 0)
-    else:
-        terms = [t for t in penalty[:2] if t is not None]
-        flat = np.broadcast_to(sum(terms, np.zeros(())) == 0, problem.mask.shape)
+    n_neurons = problem.n_neurons
     by_neuron = (design.n_features, problem.n_neurons, -1)
     intercept = problem.initial()[1].reshape(problem.n_neurons, -1)
     # a class that never occurs has a very small, finite intercept
@@ -212,15 +200,16 @@ def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
     return _propriety.View(
         problem.observation_model, problem.inverse_link, design.matrix,
         problem.rows.y, np.broadcast_to(problem.rows.weight, problem.rows.y.shape), problem.n_classes,
-        (flat & problem.mask).reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
+        problem.prior.unpenalised().reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
         problem.layout.feature_labels, problem.layout.neuron_labels,
+        [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)],
     )  # fmt: skip
 
 
 def _check_information(view, problem, spread) -> None:
     """Raise for neurons with a flat prior along a direction of which the responses say nothing."""
     spread = problem.layout.spread(spread)
-    _propriety.check_information(view, np.where(view.flat.any(axis=0), spread, 0.0))
+    _propriety.check_information(view, np.where(view.is_flat, spread, 0.0))
 
 
 def _start(problem: Problem, family, fit: Fit, priors):

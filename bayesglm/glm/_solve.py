@@ -16,7 +16,6 @@ from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
 from bayesglm.glm import _dispersion, _start
 from bayesglm.glm._problem import Problem
-from bayesglm.solvers._subproblem import values_of
 
 _log = logging.getLogger(__name__)
 
@@ -253,14 +252,14 @@ def _second_chance(solver, objective: Objective, null, state: solvers.State, wat
     curvatures and dispersions say nothing about the optimum.
     """
     found = state.point
-    value = found.loss + values_of(objective.penalty, found.theta[..., :-1])
+    value = found.loss + objective.prior.value(found.theta[..., :-1])
     lower = value <= objective.evaluate(null).loss
     lanes = np.flatnonzero(~(lower & state.progress.converged) & np.isfinite(null).all(axis=(1, 2)))
     if not len(lanes):
         return state
     part = objective.select(lanes)
     again = solvers.run(solver, part, null[lanes], None, watch)
-    value_again = again.point.loss + values_of(part.penalty, again.point.theta[..., :-1])
+    value_again = again.point.loss + part.prior.value(again.point.theta[..., :-1])
     better = again.progress.converged | ~(value[lanes] <= value_again)
     for whole, new in zip(state.point + state.progress, again.point + again.progress, strict=True):
         whole[lanes[better]] = new[better]
@@ -303,8 +302,7 @@ def _centred(problem: Problem, theta):
     if problem.n_classes is None or problem.inverse_link is not links.log_softmax:
         return theta
     shift = theta.mean(axis=1, keepdims=True)
-    free = problem.penalty.smooth and problem.penalty.l2 is None
-    if not (free and (problem.mask == problem.mask[..., :1]).all()):
+    if not (problem.prior.flat and (problem.mask == problem.mask[..., :1]).all()):
         shift[..., :-1] = 0.0
     return theta - shift
 
@@ -316,7 +314,7 @@ def _separated(objective: Objective, null: np.ndarray, point: Point) -> np.ndarr
     is non-zero only where a count is zero) has no finite optimum, while every gradient there looks converged.
     """
     separated = np.zeros(len(point.theta), bool)
-    if any(term is not None for term in objective.penalty):
+    if not objective.prior.flat:
         return separated
     if objective.n_features > min(objective.n_rows, solvers.DENSE_LIMIT):
         return separated

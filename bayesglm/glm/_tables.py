@@ -64,11 +64,11 @@ def of_fit(
         The normal approximation at the fit.
     """
     told, *errors = _asymptotics.standard_errors(problem, fit, at, sandwich)
-    tests = all(term is None for term in problem.penalty)
+    tests = problem.prior.flat
     estimates = fit.coef, fit.intercept
     table = posterior.asymptotic(estimates, *errors, fit.layout.labels(), prob, tests)
     dof = np.concatenate([np.ravel(part) for part in errors[1]])
-    table.attrs["interval"] = _asymptotics.meaning(problem.penalty, sandwich, dof, prob)
+    table.attrs["interval"] = _asymptotics.meaning(problem.prior, sandwich, dof, prob)
     table.attrs["dispersion"] = dispersion(fit, found)
     return table, told
 

@@ -38,11 +38,9 @@ class Memory(NamedTuple):
     line: Line
 
 
-def penalised(gradient, theta, l2, mask):
+def penalised(gradient, theta, prior, mask):
     """Gradient of loss plus quadratic penalty, zero where masked."""
-    coef = gradient[..., :-1]
-    if l2 is not None:
-        coef = coef + l2 * theta[..., :-1]
+    coef = gradient[..., :-1] + prior.pull(theta[..., :-1])
     return np.concatenate([coef * mask, gradient[..., -1:]], axis=-1)
 
 
@@ -149,8 +147,8 @@ class _ConjugateRule:
 
 
 def _direction(rule, memory, metric, objective: Objective, point) -> Direction:
-    l2, mask, theta = objective.penalty.l2, objective.mask, point.theta
-    gradient = penalised(point.gradient, theta, l2, mask)
+    prior, mask, theta = objective.prior, objective.mask, point.theta
+    gradient = penalised(point.gradient, theta, prior, mask)
     step = rule.direction(memory, metric, mask, gradient)
     decrement = -dot(gradient, step)
     # Never uphill, whatever the memory holds.
@@ -159,16 +157,12 @@ def _direction(rule, memory, metric, objective: Objective, point) -> Direction:
         plain = -solve(metric, mask, gradient)
         step = np.where(spread(use_plain), plain, step)
         decrement = np.where(use_plain, -dot(gradient, plain), decrement)
-    return smooth_direction(l2, theta, step, decrement)
+    return smooth_direction(prior, theta, step, decrement)
 
 
-def smooth_direction(l2, theta, step, decrement) -> Direction:
+def smooth_direction(prior, theta, step, decrement) -> Direction:
     """Return a direction with the quadratic penalty along it."""
-    zero = np.zeros(len(theta))
-    if l2 is None:
-        return Direction(step, zero, zero, decrement)
-    coef, d = theta[..., :-1], step[..., :-1]
-    return Direction(step, dot(l2 * coef, d), dot(l2 * d, d), decrement)
+    return Direction(step, *prior.along(theta[..., :-1], step[..., :-1]), decrement)
 
 
 class Descent(Solver):
@@ -196,7 +190,7 @@ class Descent(Solver):
         """Return the state at the parameters `theta`; see :meth:`Solver.init`."""
         point = objective.evaluate(theta)
         metric = _metric.first_metric(objective, theta, pilot)
-        gradient = penalised(point.gradient, theta, objective.penalty.l2, objective.mask)
+        gradient = penalised(point.gradient, theta, objective.prior, objective.mask)
         memory = self.rule.start(metric, objective.mask, gradient)
         return self._begin(objective, point, Memory(memory, metric, None, None), 0)
 
@@ -228,7 +222,7 @@ class Descent(Solver):
         new = pick(good, trial, point)
         s = trial.theta - point.theta
         before, after = (
-            penalised(p.gradient, p.theta, objective.penalty.l2, mask) for p in (point, trial)
+            penalised(p.gradient, p.theta, objective.prior, mask) for p in (point, trial)
         )
         rule = pick(good, self.rule.push(memory.rule, metric, mask, s, after - before), memory.rule)
         if failed.any():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm._objective import Gram, Objective
-from bayesglm.solvers._shift import Shift, by_class, classes_of, shift_of, split
+from bayesglm.solvers._shift import Shift, by_class, classes_of, shift_of, split, times_inverse
 
 # Above this number of features a matrix per lane no longer pays, and its diagonal is used instead.
 DENSE_LIMIT = 1024
@@ -46,15 +46,15 @@ class Metric(NamedTuple):
         return self.hessian.ndim == self.scale.ndim + 1
 
 
-def _build(gram: Gram, l2, mask, jitter, n_classes, invariant: bool) -> Metric:
+def _build(gram: Gram, prior, mask, jitter, n_classes, invariant: bool) -> Metric:
     mean, total, centred = gram
     # The Hessian of a softmax is larger than its diagonal blocks on the zero-sum subspace; exact for two classes.
     factor = 1.0 if n_classes is None else n_classes / (n_classes - 1.0)
     dense = centred.ndim == 4
     shape = mean.shape
     mask = np.broadcast_to(mask, shape)
-    l2 = np.zeros(shape) if l2 is None else np.broadcast_to(l2, shape)
-    shift = shift_of(l2, mask, n_classes) if invariant else None
+    l2 = prior.diagonal(shape)
+    shift = shift_of(prior, mask, n_classes) if invariant else None
     total = factor * np.maximum(total, np.finfo(total.dtype).tiny)
     moments = np.diagonal(centred, axis1=-2, axis2=-1) if dense else centred
     # A column without spread (or masked) has no say of its own; any positive number serves.
@@ -66,6 +66,7 @@ def _build(gram: Gram, l2, mask, jitter, n_classes, invariant: bool) -> Metric:
     if not dense:
         return Metric(mean * mask, total, diagonal, None, scale, shift)
     hessian = factor * centred * (use[..., :, None] & use[..., None, :])
+    hessian = prior.add_coupling(hessian, mask)
     _set_diagonal(hessian, diagonal)
     unit = hessian / (scale[..., :, None] * scale[..., None, :])
     # The damping bounds steps along directions that the data do not determine.
@@ -88,7 +89,7 @@ def _set_diagonal(matrices, values):
     matrices.reshape(*matrices.shape[:-2], size * size)[..., :: size + 1] = values
 
 
-def _build_joint(gram: Gram, l2, mask, n_classes: int) -> Metric:
+def _build_joint(gram: Gram, prior, mask, n_classes: int) -> Metric:
     """Metric that is flat along shifts, as penalties with kinks need it.
 
     A kink may hold one class while the others shift; correlated features have different classes held.
@@ -114,23 +115,35 @@ def _build_joint(gram: Gram, l2, mask, n_classes: int) -> Metric:
     size = n_classes * features
     shape = (lanes, responses, size)
     hessian = (own - rows - columns + both).reshape(*shape, size)
-    l2 = np.zeros(shape) if l2 is None else np.broadcast_to(l2, gram.mean.shape).reshape(shape)
+    l2 = prior.diagonal(gram.mean.shape).reshape(shape)
     diagonal = np.diagonal(hessian, axis1=-2, axis2=-1) + l2
     diagonal = np.where(diagonal > 0, diagonal, 1.0)
+    if prior.couples:
+        _add_blocks(hessian, prior, mask)
     _set_diagonal(hessian, diagonal)
     mean = np.broadcast_to(middle, mask.shape).reshape(gram.mean.shape)
     mask = mask.reshape(gram.mean.shape)
     return Metric(mean * mask, total.reshape(gram.total.shape), hessian, None, np.sqrt(diagonal))
 
 
+def _add_blocks(hessian, prior, mask) -> None:
+    """Add the curvature of coupled priors to each class's block; `mask` (lanes, responses, classes, features)."""
+    columns = mask.reshape(len(mask), -1, mask.shape[-1])
+    each = prior.add_coupling(np.zeros((*columns.shape, columns.shape[-1])), columns)
+    each = each.reshape(*mask.shape, mask.shape[-1])
+    for k in range(mask.shape[2]):
+        rows = slice(k * mask.shape[3], (k + 1) * mask.shape[3])
+        hessian[..., rows, rows] += each[:, :, k]
+
+
 def build(objective: Objective, gram: Gram) -> Metric:
     """Return the metric of the given second moments."""
     n_classes = classes_of(objective)
-    if n_classes is not None and not objective.penalty.smooth and gram.centred.ndim == 4:
+    if n_classes is not None and not objective.prior.smooth and gram.centred.ndim == 4:
         if n_classes * objective.n_features <= DENSE_LIMIT:
-            return _build_joint(gram, objective.penalty.l2, objective.mask, n_classes)
+            return _build_joint(gram, objective.prior, objective.mask, n_classes)
     jitter = 1e-10 if objective.precision < 1e-10 else 1e-7
-    terms = gram, objective.penalty.l2, objective.mask
+    terms = gram, objective.prior, objective.mask
     return _build(*terms, jitter, objective.spec.n_classes, n_classes is not None)
 
 
@@ -146,6 +159,8 @@ def metric_at(objective: Objective, theta, shared: bool, dense: bool | None = No
 
 def _pays(objective: Objective) -> bool:
     """Return whether a matrix per lane is worth its cost."""
+    if objective.prior.couples:  # which a diagonal would not know
+        return objective.n_features <= DENSE_LIMIT
     return objective.n_features <= min(DENSE_LIMIT, max(objective.n_rows, _ALWAYS_DENSE))
 
 
@@ -176,7 +191,7 @@ def solve(metric: Metric, mask, gradient):
         return _solve_columns(metric, mask, gradient)
     common, rest = split(metric.shift, gradient)
     _, own = split(metric.shift, _solve_columns(metric, mask, rest))
-    along = (common * metric.shift.inverse).repeat(own.shape[1] // common.shape[1], 2)
+    along = times_inverse(metric.shift, common).repeat(own.shape[1] // common.shape[1], 2)
     return own + along.reshape(own.shape)
 
 

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from bayesglm._objective import Objective
-from bayesglm._penalty import Penalty
+from bayesglm.prior import LanePrior
 from bayesglm.solvers import _line, _metric
 from bayesglm.solvers._line import Direction, Line
 from bayesglm.solvers._metric import dot
@@ -34,7 +34,7 @@ from bayesglm.solvers._run import (
     judge,
     pick,
 )
-from bayesglm.solvers._subproblem import shifted, subproblem, values_of
+from bayesglm.solvers._subproblem import shifted, subproblem
 
 # Share of the distance left by a step, from which on a new metric pays.
 _SLOW = 0.2
@@ -111,7 +111,7 @@ class ProximalGradient(Solver):
         # Beyond length 1 the penalty is no longer bounded by the line.
         trial, good, failed, line = _line.attempt(
             objective, point, ahead, memory.line, slack=0.0 if dense else memory.slack,
-            left=0.7 if dense else np.inf, longest=np.inf if objective.penalty.smooth else 1.0,
+            left=0.7 if dense else np.inf, longest=np.inf if objective.prior.smooth else 1.0,
         )  # fmt: skip
         if self.stepsize is not None:
             good, failed = _line.all_of(good)
@@ -119,7 +119,7 @@ class ProximalGradient(Solver):
             trial = trial._replace(theta=shifted(objective, trial.theta))
         good, failed = good & ~progress.done, failed & ~progress.done
         new = pick(good, trial, point)
-        memory = self._follow(memory, objective.penalty, point, new, good)
+        memory = self._follow(memory, objective.prior, point, new, good)
         if self.newton or (dense and self._slow(state)):
             metric, refreshed = self._metric(objective, new.theta, shared=False), iter_num
             memory = memory._replace(metric=metric, scale=np.ones_like(memory.scale))
@@ -138,7 +138,7 @@ class ProximalGradient(Solver):
         return self.step(objective, self._begin(objective, point, state.memory, state.iter_num))
 
     def _begin(self, objective, point, memory, iter_num) -> State:
-        value = point.loss + values_of(objective.penalty, point.theta[..., :-1])
+        value = point.loss + objective.prior.value(point.theta[..., :-1])
         values = np.full((len(value), _HISTORY), -np.inf)
         values[:, -1] = value
         every = np.ones(len(value), bool)
@@ -156,18 +156,16 @@ class ProximalGradient(Solver):
         fixed = self.stepsize is not None and self.newton
         return _line.first_line(point, ahead, float(self.stepsize) if fixed else 1.0)
 
-    def _follow(self, memory: Memory, penalty: Penalty, old, new, good) -> Memory:
+    def _follow(self, memory: Memory, prior: LanePrior, old, new, good) -> Memory:
         """Take in a step: the scale of the metric along it, and the history of objectives."""
-        value = new.loss + values_of(penalty, new.theta[..., :-1])
+        value = new.loss + prior.value(new.theta[..., :-1])
         values = np.concatenate([memory.values[:, 1:], value[:, None]], axis=1)
         memory = memory._replace(values=pick(good, values, memory.values))
         if not self.acceleration or self._classical:
             return memory
         step = new.theta - old.theta
         model = _metric.curvature(memory.metric, step)
-        met = dot(step, new.gradient - old.gradient)
-        if penalty.l2 is not None:
-            met = met + dot(penalty.l2 * step[..., :-1], step[..., :-1])
+        met = dot(step, new.gradient - old.gradient) + prior.curvature_along(step[..., :-1])
         known = good & (model > 0)
         ratio = np.clip(met / np.where(known, model, 1.0), 1e-3, 1e3)
         return memory._replace(scale=np.where(known, ratio, memory.scale))
@@ -177,8 +175,8 @@ class ProximalGradient(Solver):
         if memory.ruler is None:
             return ahead.decrement
         one = np.ones_like(memory.scale)
-        penalty, mask = objective.penalty, objective.mask
-        return subproblem(memory.ruler, one, penalty, mask, point, 0.0, self.tol).decrement
+        prior, mask = objective.prior, objective.mask
+        return subproblem(memory.ruler, one, prior, mask, point, 0.0, self.tol).decrement
 
     @staticmethod
     def _ruler(objective, theta, pilot):
@@ -194,8 +192,8 @@ class ProximalGradient(Solver):
     def _solve(self, objective, memory, point, distance, which, ahead) -> Direction:
         """Return where to go next, in those lanes that need to know."""
         n_lanes, which = len(which), np.flatnonzero(which)
-        penalty, mask, metric, scale = (
-            objective.penalty,
+        prior, mask, metric, scale = (
+            objective.prior,
             objective.mask,
             memory.metric,
             memory.scale,
@@ -204,9 +202,10 @@ class ProximalGradient(Solver):
             return ahead
         if len(which) < n_lanes:
             some = lambda a: a[which] if len(a) == n_lanes else a  # noqa: E731
-            parts = metric, scale, penalty, mask, point, distance
-            metric, scale, penalty, mask, point, distance = jax.tree.map(some, parts)
-        new = subproblem(metric, scale, penalty, mask, point, distance, self.tol)
+            parts = metric, scale, mask, point, distance
+            metric, scale, mask, point, distance = jax.tree.map(some, parts)
+            prior = prior.select(which)
+        new = subproblem(metric, scale, prior, mask, point, distance, self.tol)
         if len(which) == n_lanes:
             return new
         ahead = Direction(*map(np.copy, ahead))
@@ -258,8 +257,8 @@ def _euclidean(objective, shape, stepsize, proximal) -> _metric.Metric:
     """
     full = (*shape, objective.n_features)
     weight = np.full(full, 1.0 / stepsize)
-    if proximal and objective.penalty.l2 is not None:
-        weight = weight + objective.penalty.l2
+    if proximal:
+        weight = weight + objective.prior.diagonal(full, coupled=False)
     return _metric.Metric(
         np.zeros(full), np.full(shape, 1.0 / stepsize), weight, None, np.sqrt(weight)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from bayesglm import regularizer
 from bayesglm._input import did_you_mean
 from bayesglm.solvers._descent import BFGS, LBFGS, NonlinearCG
 from bayesglm.solvers._protocol import validate_solver_class
@@ -29,6 +30,10 @@ _STAND_FOR_OURS = {
     "SVRG": ("nemos",),
     "ProxSVRG": ("nemos",),
 }
+
+
+for _kind in _OURS:
+    regularizer.know_solver(_kind.__name__, _kind.proximal)
 
 
 class SolverSpec(NamedTuple):

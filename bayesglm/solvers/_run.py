@@ -56,6 +56,8 @@ class Solver(abc.ABC):
     stochastic = False
     tol: float
     maxiter: int
+    #: A fixed step in place of a search; None for a search.
+    stepsize: float | None = None
 
     @abc.abstractmethod
     def init(self, objective: Objective, theta, pilot: Objective | None = None) -> State:

@@ -11,64 +11,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bayesglm._penalty import Penalty, group_norms, of_group, penalty_prox, penalty_value
+from bayesglm.prior import LanePrior
 from bayesglm.solvers._descent import penalised, smooth_direction
 from bayesglm.solvers._line import Direction
 from bayesglm.solvers._metric import Metric, dot, multiply, solve, spread, times
-from bayesglm.solvers._shift import classes_of, least_penalty
+from bayesglm.solvers._shift import classes_of
 
 _INNER_STEPS = 20  # accelerated steps between two attempts at an exact solution
 _INNER_ROUNDS = 60
 
 
-def for_lanes(penalty: Penalty, shape) -> Penalty:
-    """Broadcast the terms of a penalty to (lanes, columns, features)."""
-
-    def full(term):
-        return None if term is None else np.broadcast_to(term, shape)
-
-    return Penalty(full(penalty.l2), full(penalty.l1), penalty.group_strength, full(penalty.group))
-
-
-def values_of(penalty: Penalty, coef):
-    """Penalty of each lane."""
-    return penalty_value(for_lanes(penalty, coef.shape), coef)
-
-
-def prox_of(penalty: Penalty, coef, step):
-    """Prox of each lane."""
-    return penalty_prox(for_lanes(penalty, coef.shape), coef, step)
-
-
 def shifted(objective, theta):
     """Return `theta` where a shift that the loss does not see has made the penalty least."""
     n_classes = classes_of(objective)
-    if n_classes is None or objective.penalty.smooth:
+    if n_classes is None or objective.prior.smooth:
         return theta
-    coef = theta[..., :-1]
-    penalty = for_lanes(objective.penalty, coef.shape)
-    best = least_penalty(penalty, objective.mask, coef, n_classes)
+    best = objective.prior.recentred(objective.mask, theta[..., :-1], n_classes)
     return np.concatenate([best, theta[..., -1:]], axis=-1)
 
 
-def _group_constant(penalty: Penalty, diagonal):
-    """Raise a diagonal to its largest entry within each group, as a group's prox needs."""
-    if penalty.group is None:
-        return diagonal
-    group = np.broadcast_to(penalty.group, diagonal.shape)
-    diagonal = diagonal.copy()
-    for k in range(penalty.group_strength.shape[-1]):
-        inside = group == k
-        top = np.where(inside, diagonal, 0.0).max(axis=(1, 2), keepdims=True)
-        diagonal = np.where(inside, top, diagonal)
-    return diagonal
-
-
-def _kinks(penalty: Penalty) -> Penalty:
-    return penalty._replace(l2=None)
-
-
-def subproblem(metric, scale, penalty: Penalty, mask, point, distance, tol) -> Direction:
+def subproblem(metric, scale, prior: LanePrior, mask, point, distance, tol) -> Direction:
     """Solve the quadratic model of each lane.
 
     Parameters
@@ -80,20 +42,19 @@ def subproblem(metric, scale, penalty: Penalty, mask, point, distance, tol) -> D
     tol
         The distance that is asked for; the model is solved to no more than a tenth of it.
     """
-    if penalty.smooth:
-        return _newton(metric, scale, penalty, mask, point)
+    if prior.smooth:
+        return _newton(metric, scale, prior, mask, point)
     theta, gradient = point.theta, point.gradient
     accuracy = np.minimum(np.maximum(1e-2 * distance, 0.1 * tol) / point.unit, 1e-2)
     coef, g, g_0 = theta[..., :-1], gradient[..., :-1], gradient[..., -1]
     metric_mean = metric.mean
     g = (g - metric_mean * g_0[..., None]) * mask
-    if penalty.l2 is not None:
-        g = g + penalty.l2 * coef * mask
-    kinks = _kinks(penalty)
+    g = g + prior.pull(coef) * mask
+    kinks = prior.kinks
     start = np.where(mask, coef, 0.0)
     if not metric.dense:
-        diagonal = spread(scale) * _group_constant(kinks, metric.hessian)
-        new = prox_of(kinks, start - g / diagonal, 1.0 / diagonal) * mask
+        diagonal = spread(scale) * kinks.level(metric.hessian)
+        new = kinks.prox(start - g / diagonal, 1.0 / diagonal) * mask
         curvature = dot(new - start, diagonal * (new - start))
     else:
         new = _inner(metric, scale, kinks, mask, start, g, accuracy)
@@ -101,19 +62,19 @@ def subproblem(metric, scale, penalty: Penalty, mask, point, distance, tol) -> D
     d = new - start
     d_0 = -g_0 / (spread(scale)[..., 0] * metric.total)
     direction = np.concatenate([d, (d_0 - np.sum(metric_mean * d, -1))[..., None]], axis=-1)
-    bound = values_of(penalty, new) - values_of(penalty, start)
-    kink_change = values_of(kinks, new) - values_of(kinks, start)
+    bound = prior.value(new) - prior.value(start)
+    kink_change = kinks.value(new) - kinks.value(start)
     curvature_0 = scale * np.sum(metric.total * d_0**2, -1)
     promised = -(dot(g, d) + kink_change) + curvature_0
     decrement = np.maximum(promised, curvature + curvature_0)
     return Direction(direction, bound, np.zeros_like(bound), decrement)
 
 
-def _newton(metric, scale, penalty: Penalty, mask, point) -> Direction:
+def _newton(metric, scale, prior: LanePrior, mask, point) -> Direction:
     """Solve the quadratic model where the penalty is quadratic too."""
-    gradient = penalised(point.gradient, point.theta, penalty.l2, mask)
+    gradient = penalised(point.gradient, point.theta, prior, mask)
     direction = -solve(metric, mask, gradient) / spread(scale)
-    return smooth_direction(penalty.l2, point.theta, direction, -dot(gradient, direction))
+    return smooth_direction(prior, point.theta, direction, -dot(gradient, direction))
 
 
 class _Model(NamedTuple):
@@ -124,14 +85,14 @@ class _Model(NamedTuple):
     c: np.ndarray  # (lanes,)
     g: np.ndarray
     start: np.ndarray
-    kinks: Penalty
+    kinks: LanePrior
     mask: np.ndarray
     weight: np.ndarray  # metric in which a prox step is certain to go down
 
     def select(self, lanes) -> _Model:
         """Return the models of some of the lanes."""
         some = lambda a: None if a is None else a[lanes]  # noqa: E731
-        return _Model(*map(some, self[:5]), Penalty(*map(some, self.kinks)), *map(some, self[6:]))
+        return _Model(*map(some, self[:5]), self.kinks.select(lanes), *map(some, self[6:]))
 
     def slope(self, w):
         """Return the derivative of the smooth part."""
@@ -141,13 +102,11 @@ class _Model(NamedTuple):
         """Return the model at `w`, per lane."""
         d = w - self.start
         smooth = dot(self.g, d) + 0.5 * self.c * dot(d, times(self.hessian, d))
-        return smooth + penalty_value(self.kinks, w)
+        return smooth + self.kinks.value(w)
 
     def forward(self, w):
         """Return the end of one prox step."""
-        return (
-            penalty_prox(self.kinks, w - self.slope(w) / self.weight, 1.0 / self.weight) * self.mask
-        )
+        return self.kinks.prox(w - self.slope(w) / self.weight, 1.0 / self.weight) * self.mask
 
     def lower(self, new, w):
         """Return `new` for the lanes in which it is lower."""
@@ -159,10 +118,10 @@ def _inner(metric: Metric, scale, kinks, mask, start, g, accuracy):
     """Solve the model for coefficients (lanes, columns, features)."""
     shape, blocks = start.shape, metric.scale.shape
     n_classes = shape[1] // blocks[1]
-    kinks, mask = for_lanes(kinks, shape), np.broadcast_to(mask, shape)
-    blocked = Penalty(*(t if t is None or t.ndim < 3 else t.reshape(blocks) for t in kinks))
+    mask = np.broadcast_to(mask, shape)
+    blocked = kinks.blocked((n_classes, shape[2]), blocks[2])
     start, g, mask_b = (a.reshape(blocks) for a in (start, g, mask))
-    diagonal = _group_constant(blocked, metric.scale**2)
+    diagonal = blocked.level(metric.scale**2)
     root = np.sqrt(diagonal)
     # Row sums of the scaled matrix bound its largest eigenvalue.
     sums = np.abs(metric.hessian / root[..., None, :]).sum(-1) / root
@@ -170,14 +129,14 @@ def _inner(metric: Metric, scale, kinks, mask, start, g, accuracy):
     model = _Model(metric.hessian, diagonal, scale, g, start, blocked, mask_b, weight)
 
     def reshift(w, lanes):
-        some = Penalty(*(None if t is None else t[lanes] for t in kinks))
-        moved = least_penalty(some, mask[lanes], w.reshape(-1, *shape[1:]), n_classes)
+        some = kinks.select(lanes)
+        moved = some.recentred(mask[lanes], w.reshape(-1, *shape[1:]), n_classes)
         return moved.reshape(w.shape)
 
     return _solved(model, accuracy, reshift if n_classes > 1 else None).reshape(shape)
 
 
-def minimise(hessian, g, start, kinks: Penalty, accuracy):
+def minimise(hessian, g, start, kinks: LanePrior, accuracy):
     """Return the minimum of a convex quadratic plus kinks, (lanes, size).
 
     Parameters
@@ -185,12 +144,12 @@ def minimise(hessian, g, start, kinks: Penalty, accuracy):
     hessian, g : arrays (lanes, size, size) and (lanes, size)
         Curvature, and slope at `start`.
     kinks
-        Terms (lanes, 1, size); `group_strength` (lanes, groups).
+        Terms (lanes, 1, size).
     accuracy : (lanes,)
         Distance to the minimum in the metric of the curvature.
     """
     hessian, g, start = hessian[:, None], g[:, None], start[:, None]
-    diagonal = _group_constant(kinks, np.diagonal(hessian, axis1=-2, axis2=-1).copy())
+    diagonal = kinks.level(np.diagonal(hessian, axis1=-2, axis2=-1).copy())
     root = np.sqrt(diagonal)
     sums = np.abs(hessian / root[..., None, :]).sum(-1) / root
     weight = sums.max(axis=(1, 2), keepdims=True) * diagonal
@@ -246,9 +205,9 @@ def _accelerated(model: _Model, w):
 def _finish(model: _Model, w):
     """Newton step among the non-zero coefficients, kept where it goes down, and how long it is in the model's metric.
 
-    A step that changes signs ends at zero in these coefficients, or, where that goes up, in the first of them.
+    A step that crosses kinks ends there in these coefficients, or, where that goes up, at the first of them.
     """
-    active, extra, pull = _smooth_part(model.kinks, w, model.mask)
+    active, pull, extra = model.kinks.bend(w, model.mask)
     rhs = np.where(active, model.slope(w) + pull, 0.0)
     both = active[..., :, None] & active[..., None, :]
     matrix = np.where(both, model.c[:, None, None, None] * model.hessian, 0.0)
@@ -265,32 +224,10 @@ def _finish(model: _Model, w):
         return w, np.full(len(w), np.inf)
     length = np.sqrt(np.maximum(dot(rhs, move), 0.0))
     new = w - move
-    if model.kinks.l1 is None:
+    crossing = model.kinks.crossing(new, w)
+    if not crossing.any():
         return model.lower(new, w), length
-    crossing = (new * w < 0) & (model.kinks.l1 > 0)
     share = np.where(crossing, w / np.where(crossing, move, 1.0), np.inf)
     first = np.minimum(share.min(axis=(1, 2), keepdims=True), 1.0)
     short = model.lower(np.where(crossing & (share <= first), 0.0, w - first * move), w)
     return model.lower(np.where(crossing, 0.0, new), short), length
-
-
-def _smooth_part(kinks: Penalty, w, mask):
-    """Active coefficients, curvature and slope of the kinked penalty where it is smooth."""
-    active, extra, pull = mask, None, np.zeros_like(w)
-    if kinks.l1 is not None:
-        active = active & ((w != 0) | (kinks.l1 == 0))
-        pull = pull + kinks.l1 * np.sign(w)
-    if kinks.group is not None:
-        group = kinks.group
-        norms = of_group(group_norms(w, group, kinks.group_strength.shape[-1]), group)
-        outside = group < 0
-        rate = np.where(outside, 0.0, of_group(kinks.group_strength, group))
-        positive = norms > 0
-        ratio = np.where(positive, rate / np.where(positive, norms, 1.0), 0.0)
-        unit = np.where(positive, w / np.where(positive, norms, 1.0), 0.0)
-        same = (group[..., :, None] == group[..., None, :]) & ~outside[..., None]
-        curved = np.eye(w.shape[-1]) * ratio[..., None]
-        extra = curved - np.where(same, (ratio * unit)[..., :, None] * unit[..., None, :], 0.0)
-        active = active & (positive | outside)
-        pull = pull + ratio * w
-    return active, extra, pull

@@ -18,11 +18,10 @@ import numpy as np
 from jax import lax
 
 from bayesglm._objective import Objective, Spec, predict, slopes, transpose
-from bayesglm._penalty import Penalty, penalty_prox
 from bayesglm._shards import Data
 from bayesglm.solvers import _metric
 from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, distance_of, judge
-from bayesglm.solvers._subproblem import for_lanes, shifted, subproblem
+from bayesglm.solvers._subproblem import shifted, subproblem
 
 # Epochs between two looks at the rate of convergence, and how far beyond `maxiter` it may point before giving up.
 _LOOK_EVERY = 50
@@ -42,7 +41,7 @@ class Memory(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("spec", "proximal", "batch_size"))
-def _epoch(spec: Spec, data: Data, anchor, full, n, penalty, mask, key, move, proximal, batch_size):
+def _epoch(spec: Spec, data: Data, anchor, full, n, prior, mask, key, move, proximal, batch_size):
     """Mini-batch steps from the anchor, where the gradient over all rows is `full`.
 
     Parameters
@@ -67,20 +66,19 @@ def _epoch(spec: Spec, data: Data, anchor, full, n, penalty, mask, key, move, pr
             for at in (theta, anchor)
         )
         gradient = transpose(X, here - there) * (n_rows / batch_size) / n + full
-        return _move(theta, gradient, penalty, mask, move, proximal), key
+        return _move(theta, gradient, prior, mask, move, proximal), key
 
     theta, _ = lax.fori_loop(0, n_steps, step, (anchor, key))
     return theta
 
 
-def _move(theta, gradient, penalty, mask, move, proximal):
+def _move(theta, gradient, prior, mask, move, proximal):
     """One gradient step, followed by the prox or with the gradient of the quadratic penalty."""
     coef, g = theta[..., :-1], gradient[..., :-1]
-    if not proximal and penalty.l2 is not None:
-        g = g + penalty.l2 * coef
+    g = g + (prior.coupled_pull(coef) if proximal else prior.pull(coef))
     coef = coef - move * g * mask
     if proximal:
-        coef = penalty_prox(penalty, coef, move)
+        coef = prior.prox(coef, move)
     intercept = theta[..., -1:] - move * gradient[..., -1:]
     return jnp.concatenate([coef, intercept], axis=-1)
 
@@ -132,7 +130,7 @@ class SVRG(Solver):
         move = np.where(_metric.spread(progress.done), 0.0, self.stepsize)
         theta = _epoch(
             objective.spec, objective.shards.parts[0], point.theta, point.gradient,
-            _metric.spread(objective.n), self._penalty(objective), objective.mask, draw, move,
+            _metric.spread(objective.n), objective.prior, objective.mask, draw, move,
             self.proximal, min(self.batch_size, objective.n_rows),
         )  # fmt: skip
         new = objective.evaluate(shifted(objective, np.asarray(theta)))
@@ -161,15 +159,9 @@ class SVRG(Solver):
         there = objective.evaluate(memory.reference_point)
         gradient = here.gradient - there.gradient + memory.full_gradient
         move = np.full((len(here.theta), 1, 1), self.stepsize)
-        penalty = self._penalty(objective)
-        theta = _single(here.theta, gradient, penalty, objective.mask, move, self.proximal)
+        theta = _single(here.theta, gradient, objective.prior, objective.mask, move, self.proximal)
         point = here._replace(theta=np.asarray(theta))
         return state._replace(point=point, iter_num=state.iter_num + 1)
-
-    @staticmethod
-    def _penalty(objective) -> Penalty:
-        columns = objective.mask.shape[1:]
-        return for_lanes(objective.penalty, (objective.n_lanes, *columns))
 
     def _hopeless(self, earlier, distance, iter_num):
         """Lanes that at the present rate would need several times the epochs that are left."""
@@ -179,7 +171,7 @@ class SVRG(Solver):
 
     def _distance(self, objective, metric, point):
         ones = np.ones(len(point.loss))
-        model = subproblem(metric, ones, objective.penalty, objective.mask, point, 0.0, self.tol)
+        model = subproblem(metric, ones, objective.prior, objective.mask, point, 0.0, self.tol)
         return distance_of(point, model.decrement)
 
 
