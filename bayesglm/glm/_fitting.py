@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -16,6 +17,9 @@ from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
 
 _log = logging.getLogger(__name__)
+
+# Rounds in which a mode and its dispersion settle, and the relative change of the dispersion at which they have.
+_ROUNDS, _SAME = 50, 1e-7
 
 
 def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> Fit:
@@ -40,10 +44,20 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         _log.info(text)
     initial = problem.initial()
     usable = _solve.usable_neurons(problem, initial[1], given and given[1])
-    solver, outcome, text = _solved(problem, settings, usable, initial, given, bar)
-    coef, intercept = problem.params(outcome.theta)
-    dof = _results.residual_dof(problem, coef)
-    scale = _results.scale(problem, outcome.residual, outcome.scale, dof, coef, intercept)
+    for count in range(_ROUNDS):
+        solver, outcome, text = _solved(problem, settings, usable, initial, given, bar)
+        coef, intercept = problem.params(outcome.theta)
+        dof = _results.residual_dof(problem, coef)
+        scale = _results.scale(problem, outcome.residual, outcome.scale, dof, coef, intercept)
+        if not (problem.prior.absolute and getattr(problem.observation_model, "has_scale", False)):
+            break
+        # the mode moves with the dispersion that an absolute prior is weighed against
+        good = np.isfinite(scale) & (scale > 0)
+        moved = good & (np.abs(scale / problem.dispersion - 1.0) > _SAME)
+        if count and not moved.any():
+            break
+        problem = replace(problem, scale=np.where(good, scale, problem.dispersion))
+        given = tuple(np.where(np.isfinite(a), a, 0.0) for a in (coef, intercept))
     _log.info(
         "fitted %d neurons in %d steps of %s and %.3g s: %d converged", problem.n_neurons,
         outcome.iter_num, settings.solver_name, time.perf_counter() - begin, outcome.converged.sum(),

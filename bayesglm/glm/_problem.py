@@ -16,6 +16,7 @@ import numpy as np
 from bayesglm import _design, links, observation_models
 from bayesglm._design import Stored
 from bayesglm._layout import Layout
+from bayesglm._likelihood import kappa
 from bayesglm._objective import Objective, Spec, chunks_of
 from bayesglm._shards import Data, Matrix, Shards, cuts, even, fill
 from bayesglm.glm._rows import Rows
@@ -35,7 +36,7 @@ class Problem:
     prior
         Of coefficients (features, *outputs), and which of these are in use.
     scale : array (neurons,), optional
-        Dispersions that enter the loss, in place of the family's.
+        Dispersions that enter the loss, in place of the family's, or that an absolute prior is weighed at.
     """
 
     rows: Rows
@@ -156,7 +157,15 @@ class Problem:
         family = observation_models.static(self.observation_model)
         spec = Spec(family, self.inverse_link, self.n_classes)
         prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
+        if self.prior.absolute:
+            prior = prior.per_row(self._units().reshape(lanes, -1, 1))
         return Objective(spec, shards, n.astype(float), power, prior, mask)
+
+    def _units(self) -> np.ndarray:
+        """Return n times kappa of each column."""
+        each = np.broadcast_to(kappa(self.observation_model, self.dispersion), self.n_neurons)
+        each = np.maximum(self.rows.n, np.finfo(float).tiny) * np.asarray(each)
+        return np.repeat(each, self.n_classes or 1)
 
     def _pieces(self, whole: bool, work_per_row: int) -> list[tuple[int, int, int]]:
         X = self.rows.design.matrix
