@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.util import is_prng_key
 
-from bayesglm import _process, observation_models, posterior
+from bayesglm import _families, _process, posterior
 from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm._progress import Share
@@ -228,10 +228,9 @@ def _unfitted(problem: Problem, settings: Settings) -> Fit:
     """Return a start for posteriors that have a mode where the likelihood has none."""
     coef, intercept = problem.initial()
     intercept = np.clip(np.nan_to_num(intercept, nan=0.0, posinf=5.0, neginf=-5.0), -1e6, 1e6)
-    model = problem.observation_model
-    scale = problem.dispersion
-    if getattr(model, "has_scale", False):
-        relative = isinstance(model, observation_models.GammaObservations)
+    model, scale = problem.observation_model, problem.dispersion
+    if _families.has_free_scale(model):
+        relative = _families.kind_of(model).relative_residual
         unit = np.abs(problem.rows.y.mean(axis=0)) if relative else 1.0
         scale = np.square(_lanes.spread(problem.rows) / unit)
     return Fit(problem.layout, settings, coef, np.atleast_1d(intercept), scale)
