@@ -299,6 +299,24 @@ def test_responses_that_leave_nothing_to_find_are_fitted_without_a_word(family, 
                 assert problem.residual_distance(theta) <= CLOSE, (name, k)
 
 
+@pytest.mark.parametrize(("family", "link"), [pair for pair in PAIRS if pair[0] != "Bernoulli"])
+def test_one_huge_response_among_ordinary_ones_keeps_no_fit_from_its_optimum(family, link):
+    """On the way, means of other rows run to zero: the loss has a wall that slopes only get steeper before."""
+    for huge in (1e6, 1e9):
+        y = tables.RESPONSES[family].copy()
+        y[17] = huge
+        message = fit(model := population(family, link), X, y)
+        assert "did not converge" not in message
+        coef, intercept = fitted(model)
+        for k in np.flatnonzero(trusted(model)):
+            problem = Problem(family, link, X, y[:, k])
+            theta = problem.theta(coef[:, k], intercept[k])
+            if (
+                LINKS[link](problem.X @ theta)[0] > 1e-100
+            ).all():  # else the textbook divides by zero
+                assert problem.residual_distance(theta) <= CLOSE
+
+
 @pytest.mark.parametrize("kind", ["Ridge", "Lasso"])
 def test_fewer_rows_than_features_end_at_the_optimum_or_say_so(kind, rng):
     """Large counts, of which the penalty moves little: features depend on one another, and all of them matter."""
