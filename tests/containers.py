@@ -64,6 +64,12 @@ def timed(values):
     return kind(t=np.arange(len(values)) / 100.0, d=np.array(values))
 
 
+def mixed(values):
+    """Return truths in columns of several types."""
+    held = frame(values)
+    return held if held.ndim == 1 else held.astype(dict(zip(held, (bool, "Int8"), strict=False)))
+
+
 #: Ways to hold numbers, (rows,) or (rows, columns), some of them missing (NaN).
 NUMBERS = {
     "float64": lambda a: np.array(a),
@@ -118,9 +124,7 @@ TRUTHS = {
     "objects, bool": lambda a: a.astype(bool).astype(object),
     "pandas bool": lambda a: frame(a).astype(bool),
     "pandas boolean": lambda a: frame(a).astype("boolean"),
-    "mixed columns": lambda a: (
-        frame(a) if a.ndim == 1 else frame(a).astype({"c0": bool, "c1": "Int8"})
-    ),
+    "mixed columns": mixed,
     "polars bool": lambda a: polar(a.astype(bool)),
 }
 
