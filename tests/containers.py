@@ -52,10 +52,10 @@ def objects(values):
 
 def on_disk(values):
     """Return a memory map of a file that goes with it."""
-    file = tempfile.TemporaryFile()
-    file.write(np.ascontiguousarray(values).tobytes())
-    file.flush()
-    return np.memmap(file, values.dtype, "r", shape=values.shape)
+    with tempfile.TemporaryFile() as file:
+        file.write(np.ascontiguousarray(values).tobytes())
+        file.flush()
+        return np.memmap(file, values.dtype, "r", shape=values.shape)
 
 
 def timed(values):
