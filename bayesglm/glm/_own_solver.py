@@ -111,8 +111,8 @@ class Task:
             )
         if self.problem.prior.absolute:
             raise ValueError(
-                "A prior of unit 'absolute' is weighed against the rows by the solvers of this package only. Use a term "
-                "of unit 'row', or leave `solver_name` out."
+                "A prior of unit 'absolute' is weighed against the rows by the solvers of this package only. Use a "
+                "term of unit 'row', or leave `solver_name` out."
             )
         kind = solvers.get_solver(settings.solver_name).implementation
         regularizer = settings.regularizer.within(self.problem.mask)
