@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from bayesglm import _process
-from bayesglm._input import column_names, to_numeric
+from bayesglm._input import column_names, refuse_iterator, to_numeric
 
 __all__ = ["Design"]
 
@@ -126,6 +126,7 @@ class Design:
         _process.check()
         if stored and is_stored(X):
             return cls(Stored(X), jax.tree.structure(0), (X.shape[1],), (None,))
+        refuse_iterator(X)
         leaves, structure = jax.tree.flatten(X)
         if isinstance(X, (list, tuple)) and leaves and all(np.isscalar(leaf) for leaf in leaves):
             leaves, structure = jax.tree.flatten(np.asarray(X))
@@ -208,15 +209,16 @@ def join(coef, name: str = "coef"):
     Raises
     ------
     TypeError
-        If they cannot be converted to arrays.
+        If they are not numeric.
     ValueError
         If leaves disagree beyond their first dimension.
     """
+    refuse_iterator(coef)
     leaves, structure = jax.tree.flatten(coef)
     try:
-        leaves = [np.asarray(leaf, dtype=np.float64) for leaf in leaves]
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"`{name}` cannot be converted to arrays of numbers.") from error
+        leaves = [to_numeric(leaf, name).astype(np.float64) for leaf in leaves]
+    except TypeError as error:
+        raise TypeError(f"`{name}` cannot be converted to arrays of numbers. {error}") from error
     if not leaves or any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError(
             f"`{name}` must hold arrays (features, ...), but scalars or nothing was given."
@@ -271,10 +273,19 @@ def feature_labels(structure, widths, names=None) -> list[str]:
 
 
 def leaf_names(structure) -> list[str]:
-    """Return the path to each leaf of X as text; empty where X is a single matrix."""
+    """Return the path to each leaf of X as text, no two the same; empty where X is a single matrix.
+
+    A key that could be taken for a path, such as ``"a.b"``, stands in quotes.
+    """
     order = jax.tree.unflatten(structure, list(range(structure.num_leaves)))
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(order)]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
+    return [".".join(map(_key, path)) for path in paths]
+
+
+def _key(entry) -> str:
+    text = jax.tree_util.keystr((entry,), simple=True)
+    plain = text.isprintable() and not set(text) & set(".[") and text[:1] not in ("", "'", '"')
+    return text if plain else repr(text)
 
 
 def check_mask_values(mask, name: str = "feature_mask"):
@@ -296,6 +307,7 @@ def check_mask_values(mask, name: str = "feature_mask"):
             raise ValueError(f"`{name}` must hold only 0 and 1.")
         return array.astype(np.int32)
 
+    refuse_iterator(mask)
     if isinstance(mask, (list, tuple)) and all(np.isscalar(leaf) for leaf in jax.tree.leaves(mask)):
         mask = np.asarray(mask)
     return jax.tree.map(one, mask)

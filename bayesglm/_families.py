@@ -16,9 +16,11 @@ from bayesglm.distributions import PredictorDistribution
 
 __all__ = [
     "cdf",
+    "default_scale_prior",
     "draw",
     "excess_kurtosis",
     "has_free_scale",
+    "has_scale",
     "is_binary",
     "is_count",
     "is_discrete",
@@ -26,7 +28,9 @@ __all__ = [
     "is_known",
     "is_labels",
     "is_positive",
+    "is_real",
     "kind_of",
+    "scale_unit",
     "support_of",
     "variance",
 ]
@@ -50,6 +54,50 @@ def support_of(model):
     return response_distribution(model, jnp.zeros((1, 2)), links.identity).support
 
 
+def _named(model) -> type[PredictorDistribution]:
+    """Return the distribution of ours that a model, or the class that it derives from, names."""
+    for kind in type(model).__mro__:
+        named = getattr(vars(kind).get("distribution"), "__func__", None)
+        if isinstance(named, type) and issubclass(named, PredictorDistribution):
+            return named
+    return PredictorDistribution
+
+
+def default_scale_prior(observation_model, spread):
+    r"""Return the weak prior of a family's dispersion, or None where it has none, or none is known.
+
+    Parameters
+    ----------
+    observation_model
+        An instance; a subclass of a family has the prior of the family, also with a distribution of its own.
+    spread : scalar or (neurons,)
+        Standard deviation of the response.
+
+    Returns
+    -------
+    : distribution
+        Gaussian: :math:`\sqrt{scale} \sim` half-Student-t with 4 degrees of freedom and scale `spread`; Gamma:
+        :math:`1/scale \sim` Exponential(1); negative binomial: :math:`1/scale \sim` InverseGamma(0.4, 0.3);
+        zero-inflated Poisson: :math:`scale / (1 + scale) \sim` Uniform(0, 1).
+
+    References
+    ----------
+    Gelman (2006) doi:10.1214/06-BA117A; the negative binomial's is the default of brms (Buerkner 2017,
+    doi:10.18637/jss.v080.i01) since its version 2.22, as is that of the zero-inflated Poisson.
+    """
+    return _named(observation_model).scale_prior(spread)
+
+
+def scale_unit(model, spread):
+    """Return the unit in which the dispersion has the prior that it has for responses of unit standard deviation."""
+    return np.asarray(spread, float) ** _named(model).scale_power
+
+
+def has_scale(model) -> bool:
+    """Return whether the family has a dispersion, be it free, estimated within the loss, or held fixed."""
+    return has_free_scale(model) or default_scale_prior(model, 1.0) is not None
+
+
 def is_labels(model) -> bool:
     """Return whether responses are class labels."""
     return kind_of(model).labels
@@ -68,6 +116,11 @@ def is_binary(model) -> bool:
 def is_count(model) -> bool:
     """Return whether responses are counts without an upper end."""
     return support_of(model) is constraints.nonnegative_integer
+
+
+def is_real(model) -> bool:
+    """Return whether responses are any numbers."""
+    return support_of(model) is constraints.real
 
 
 def is_positive(model) -> bool:

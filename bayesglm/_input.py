@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 __all__ = [
-    "Names", "check_names", "column_names", "did_you_mean", "epochs", "is_missing", "neuron_names", "require_y",
-    "strengths", "time_indexed", "to_labels", "to_numeric",
+    "Names", "check_names", "check_texts", "column_names", "did_you_mean", "epochs", "is_missing", "is_one_of",
+    "neuron_names", "refuse_iterator", "require_y", "strengths", "time_indexed", "to_labels", "to_numeric",
 ]  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def to_numeric(value, name: str) -> np.ndarray:
         raise TypeError(
             f"`{name}` is a sparse matrix, but dense data is required. Pass `{name}.toarray()`."
         )
-    native = _narwhals(value)
+    native = _narwhals(value, name)
     if native is not None:
         return _of_frame(native, name) if hasattr(native, "columns") else _of_series(native, name)
     if isinstance(value, np.ma.MaskedArray):
@@ -57,7 +57,7 @@ def to_labels(value) -> np.ndarray:
         If there are none.
     """
     require_y(value)
-    native = _narwhals(value)
+    native = _narwhals(value, "y")
     if native is not None:
         return native.to_numpy()
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
@@ -71,18 +71,33 @@ def require_y(y) -> None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
 
 
+def refuse_iterator(value) -> None:
+    """Raise a TypeError for a generator and the like, of which JAX's trees know nothing."""
+    if isinstance(value, Iterator):
+        raise TypeError(
+            f"A {type(value).__name__} was given, which is gone after one pass. Pass an array, `np.array(list(...))`."
+        )
+
+
+def is_one_of(value: Any, known: Iterable) -> bool:
+    """Return whether a value is one of a few words, truths and None; anything may be asked, arrays and frames too."""
+    return any(value is each or (isinstance(value, str) and value == each) for each in known)
+
+
 def _is_sparse(value) -> bool:
     # scipy.sparse may not be loaded: then nothing of it can have come here
     return type(value).__module__.startswith("scipy.sparse") and hasattr(value, "toarray")
 
 
-def _narwhals(value):
+def _narwhals(value, name: str):
     """Return a data frame or a series as narwhals sees it, None for anything else."""
     array = isinstance(value, (np.ndarray, jax.Array, list, tuple, dict, int, float))
     if array or value is None or hasattr(value, "time_support"):
         return None
     import narwhals as nw
 
+    if hasattr(value, "columns") and not hasattr(value, "collect"):
+        _refuse_twice(list(value.columns), name)
     found = nw.from_native(value, pass_through=True, allow_series=True)
     if isinstance(found, nw.LazyFrame):
         found = found.collect()
@@ -136,7 +151,7 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
         if is_missing(each):
             flat[i] = np.nan
         elif isinstance(each, (numbers.Real, np.bool_)):
-            flat[i] = float(each)
+            flat[i] = _float(each, name)
         else:
             raise TypeError(
                 f"`{name}` must be array-like with a numeric dtype, but has dtype object and holds {each!r}. "
@@ -144,6 +159,13 @@ def _of_objects(array: np.ndarray, name: str) -> np.ndarray:
                 "encode categories as numbers first."
             )
     return flat.reshape(array.shape)
+
+
+def _float(each, name: str) -> float:
+    try:
+        return float(each)
+    except OverflowError as error:
+        raise ValueError(f"`{name}` holds an integer that is too large for float64.") from error
 
 
 def is_missing(each: Any) -> bool:
@@ -177,10 +199,25 @@ def column_names(value, name: str = "X") -> tuple[str, ...] | None:
             f"The columns of `{name}` must all have names that are strings, or none, but there are {kinds}. "
             f"Feature names are only supported if all are strings: use `{name}.columns = {name}.columns.astype(str)`."
         )
-    twice = sorted({each for each in names if names.count(each) > 1})
+    _refuse_twice(names, name)
+    check_texts(names, f"columns of `{name}`")
+    return tuple(map(str, names))
+
+
+def check_texts(names: Iterable, what: str) -> None:
+    """Raise a ValueError for a text that files cannot hold: with a NUL, or with half a surrogate pair."""
+    for each in names:
+        if isinstance(each, str) and ("\0" in each or any("\ud800" <= c <= "\udfff" for c in each)):
+            raise ValueError(
+                f"The {what} must have names that can be written to files, but {each!r} has a NUL or half a surrogate "
+                "pair in it. Rename it."
+            )
+
+
+def _refuse_twice(names: list, name: str) -> None:
+    twice = sorted({str(each) for each in names if names.count(each) > 1})
     if twice:
         raise ValueError(f"`{name}` has more than one column named {_some(twice)}. Rename them.")
-    return tuple(map(str, names))
 
 
 def time_indexed(*values):
@@ -220,12 +257,13 @@ def neuron_names(y) -> tuple | None:
     if isinstance(y, (np.ndarray, jax.Array)) or not hasattr(y, "columns"):
         return None
     labels = [each.item() if isinstance(each, np.generic) else each for each in y.columns]
-    if len(set(labels)) < len(labels):
-        raise ValueError("`y` has more than one column of the same name. Rename them.")
     if labels == list(range(len(labels))):
         return None
-    plain = all(type(each) is int for each in labels)
-    return tuple(labels) if plain else tuple(map(str, labels))
+    plain = all(type(each) is int and abs(each) < 1 << 63 for each in labels)
+    labels = labels if plain else list(map(str, labels))  # 1 and "1" look the same
+    _refuse_twice(labels, "y")
+    check_texts(labels, "columns of `y`")
+    return tuple(labels)
 
 
 def check_names(given, fitted, what: str) -> None:

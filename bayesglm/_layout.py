@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, labels
-from bayesglm._input import Names, check_names, neuron_names, time_indexed
+from bayesglm import _design, _process, labels
+from bayesglm._input import Names, check_names, neuron_names, time_indexed, to_numeric
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +200,7 @@ class Layout:
         Raises
         ------
         TypeError
-            If they are no pair of arrays, or coefficients have another structure than X.
+            If they are no pair of numeric arrays, or coefficients have another structure than X.
         ValueError
             If shapes do not fit.
         """
@@ -212,10 +213,7 @@ class Layout:
                 f"Params must have length two, (coef, intercept), but have length {len(params)}."
             )
         structure, widths, coef = _design.join(params[0], "coef")
-        try:
-            intercept = np.asarray(params[1], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError("`intercept` cannot be converted to an array of numbers.") from error
+        intercept = to_numeric(params[1], "intercept").astype(np.float64)
         outputs = self.outputs
         if structure != self.structure:
             raise TypeError(f"`coef` has the structure {structure}, but X has {self.structure}.")
@@ -248,3 +246,12 @@ def _to_pynapple(like, values, frame: dict) -> Any:
             keywords |= frame
         return nap.TsdFrame(**keywords)
     return nap.TsdTensor(**keywords)
+
+
+def shown(array):
+    """Return what is kept as the JAX array that the user sees, None for None."""
+    if array is None:
+        return None
+    _process.check()
+    with np.errstate(over="ignore"):  # what single precision cannot hold is shown as infinite
+        return jnp.asarray(array)

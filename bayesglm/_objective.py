@@ -177,7 +177,7 @@ def over_rows(data: Data, size: int, body: Callable, carry):
 
 
 def block_of(data: Data, theta, first, lanes: int, X, start, fresh) -> _Block:
-    """Cut a block out of the rows, for `lanes` lanes from `first` on."""
+    """Cut a block out of the rows, for `lanes` lanes from `first` on, in the precision of X."""
     size = len(X)
 
     def cut(array):
@@ -185,7 +185,7 @@ def block_of(data: Data, theta, first, lanes: int, X, start, fresh) -> _Block:
             array = lax.dynamic_slice_in_dim(array, first, lanes, 0)
         if array.shape[-1] > size:
             array = lax.dynamic_slice_in_dim(array, start, size, array.ndim - 1)
-        return array
+        return array.astype(X.dtype)
 
     eta = predict(X, lax.dynamic_slice_in_dim(theta, first, lanes, 0))
     if data.offset is not None:
@@ -220,12 +220,14 @@ def _extremes(carry, eta, weight, first):
     return lax.dynamic_update_slice_in_dim(carry, jnp.maximum(old, found), first, 0)
 
 
-@partial(jax.jit, static_argnames=("spec", "lanes"))
-def _evaluate(spec: Spec, data: Data, theta, chunks, lanes: int):
+@partial(jax.jit, static_argnames=("spec", "lanes", "dtype"))
+def _evaluate(spec: Spec, data: Data, theta, chunks, lanes: int, dtype):
     """Gradient, loss, residual and range of the predictor of a shard: sums over its rows, one pass."""
     width, columns, _ = theta.shape
 
     def rows(carry, X, start, fresh):
+        X = X.astype(dtype)
+
         def chunk(first, carry):
             sums, ends = carry
             X_b, y, weight, eta, scale = block_of(data, theta, first, lanes, X, start, fresh)
@@ -256,8 +258,10 @@ def _unit_kappa(spec: Spec, data: Data):
     return jnp.stack([at_one, jnp.float64(free), jnp.float64(relative)])
 
 
-@partial(jax.jit, static_argnames=("spec", "lanes", "shared", "dense"))
-def _moments(spec: Spec, data: Data, theta, shift, chunks, lanes: int, shared: bool, dense: bool):
+@partial(jax.jit, static_argnames=("spec", "lanes", "dtype", "shared", "dense"))
+def _moments(
+    spec: Spec, data: Data, theta, shift, chunks, lanes: int, dtype, shared: bool, dense: bool
+):
     """Curvature-weighted moments of the features of a shard, about `shift`: sums over its rows.
 
     With `shared`, moments weighted by the rows alone serve all lanes.
@@ -281,7 +285,8 @@ def _moments(spec: Spec, data: Data, theta, shift, chunks, lanes: int, shared: b
         )
 
     def rows(carry, X, start, fresh):
-        centred = X - shift.astype(X.dtype)
+        X = X.astype(dtype)
+        centred = X - shift.astype(dtype)
         products = None
         if not dense or (together and not shared):
             products = centred[:, pairs[0]] * centred[:, pairs[1]]
@@ -336,6 +341,8 @@ class Objective:
         Its penalty, in units of the loss.
     mask : bool array (lanes or 1, columns or 1, features)
         Coefficients in use.
+    wide : bool
+        Whether blocks of rows are computed with in float64, whatever they are stored in.
     """
 
     spec: Spec
@@ -344,6 +351,7 @@ class Objective:
     response_power: np.ndarray
     prior: LanePrior
     mask: np.ndarray
+    wide: bool = False
 
     @property
     def n_lanes(self) -> int:
@@ -361,17 +369,23 @@ class Objective:
         return self.shards.n_features
 
     @property
+    def dtype(self) -> np.dtype:
+        """Precision that the rows are computed with in."""
+        return np.dtype(float) if self.wide else self.shards.dtype
+
+    @property
     def precision(self) -> float:
         """Rounding unit of the rows."""
-        return float(np.finfo(self.shards.dtype).eps)
+        return float(np.finfo(self.dtype).eps)
 
     def evaluate(self, theta) -> Point:
         """Return loss and gradient at `theta`: one pass over the rows."""
         lanes, padded = self.chunk, self.padded(theta)
         chunks = -(-len(theta) // lanes)
-        key = (_evaluate, self.spec, lanes, padded.shape)
+        how = {"lanes": lanes, "dtype": self.dtype}
+        key = (_evaluate, self.spec, padded.shape, *how.values())
         sums, ends, family = self.shards.map(
-            lambda data: _evaluate(self.spec, data, padded, chunks, lanes=lanes), _joined, key
+            lambda data: _evaluate(self.spec, data, padded, chunks, **how), _joined, key
         )
         gradient, loss, residual = (a[: len(theta)] for a in sums)
         low, high = ends[: len(theta)].T
@@ -406,11 +420,10 @@ class Objective:
         """
         lanes, padded = self.chunk, self.padded(theta)
         chunks, shift = -(-len(theta) // lanes), self.shards.centre
-        key = (_moments, self.spec, lanes, padded.shape, shared, dense)
+        how = {"lanes": lanes, "dtype": self.dtype, "shared": shared, "dense": dense}
+        key = (_moments, self.spec, padded.shape, *how.values())
         total, moments = self.shards.map(
-            lambda data: _moments(
-                self.spec, data, padded, shift, chunks, lanes=lanes, shared=shared, dense=dense
-            ),
+            lambda data: _moments(self.spec, data, padded, shift, chunks, **how),
             partial(jax.tree.map, np.add),
             key,
         )

@@ -1,8 +1,8 @@
 """The file format of saved models: a tree of plain values and arrays in one .npz file.
 
 A member ``header`` holds JSON (as bytes): the format, its version and the tree, in which arrays are
-replaced by their number; the members ``array_0``, ``array_1``, ... hold the arrays. Nothing is
-pickled or unpickled, so that reading a file from a stranger runs no code of theirs. Nothing is
+replaced by their number, and the checksum of each array; the members ``array_0``, ``array_1``, ... hold the arrays.
+Nothing is pickled or unpickled, so that reading a file from a stranger runs no code of theirs. Nothing is
 compressed either, so that no file takes more memory than a small multiple of its own size.
 
 In the header None, bool, int, finite float and str stand for themselves. Everything else is an
@@ -12,6 +12,7 @@ object with one entry: ``{"dict": [[key, node], ...]}``, ``{"list": [...]}``, ``
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -19,6 +20,7 @@ import os
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,6 +72,7 @@ def write(path: str | os.PathLike, tree: Any) -> Path:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "tree": _to_node(tree, "", arrays),
+        "checksums": {name: _checksum(array) for name, array in arrays.items()},
     }
     text = json.dumps(header, allow_nan=False).encode("ascii")
     members = {_HEADER: np.frombuffer(text, dtype=np.uint8), **arrays}
@@ -128,6 +131,12 @@ def inspect_npz(file_path: str | os.PathLike) -> None:
     tree = read(file_path)
     print(f"{Path(file_path).name} ({FORMAT}, version {FORMAT_VERSION})")
     print("\n".join(_describe(tree, indent=1)))
+
+
+def _checksum(array: NDArray) -> str:
+    """Return the SHA-256 of an array, which no exchange of members or bytes leaves the same."""
+    kind = repr((array.dtype.str, array.shape)).encode()
+    return hashlib.sha256(kind + array.tobytes()).hexdigest()
 
 
 def _to_node(value: Any, place: str, arrays: dict[str, NDArray]) -> Any:
@@ -221,10 +230,19 @@ def _parse(stream: BinaryIO) -> Any:
         take = lambda name: _parse_array(archive.read(members.pop(name)), name)  # noqa: E731
         if _HEADER not in members:
             raise ValueError(_of_another_package(members))
-        tree = _from_node(_parse_header(take(_HEADER))["tree"], take)
+        header = _parse_header(take(_HEADER))
+        tree = _from_node(header["tree"], partial(_checked, take, header.get("checksums")))
     if members:
         raise ValueError(f"its members {sorted(members)} are not named in its header")
     return tree
+
+
+def _checked(take: Callable[[str], NDArray], checksums: dict | None, name: str) -> NDArray:
+    """Return an array, if it is the one that was saved; the first files had no checksums."""
+    array = take(name)
+    if checksums is not None and checksums.get(name) != _checksum(array):
+        raise ValueError(f"its array {name!r} is not the one that was saved")
+    return array
 
 
 def _of_another_package(names) -> str:

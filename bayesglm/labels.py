@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesglm._input import is_missing
+from bayesglm._input import check_texts, is_missing
 
 __all__ = ["MISSING", "check_count", "classes_of", "decode", "encode", "is_default", "require"]
 
@@ -42,7 +42,7 @@ def classes_of(y: ArrayLike, n_classes: int) -> NDArray:
     Raises
     ------
     ValueError
-        If `y` does not hold exactly `n_classes` labels.
+        If `y` does not hold exactly `n_classes` labels, or one of them cannot be written to files.
     TypeError
         If the labels cannot be sorted.
     """
@@ -59,6 +59,7 @@ def classes_of(y: ArrayLike, n_classes: int) -> NDArray:
         raise ValueError(
             f"Found {count} in `y` ({_shown(classes)}), but `n_classes` is {n_classes}. {_advice(classes)}"
         )
+    check_texts(classes.tolist(), "class labels in `y`")
     classes = _as_plain(classes)
     return np.arange(n_classes) if is_default(classes) else classes
 

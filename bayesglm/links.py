@@ -30,6 +30,7 @@ __all__ = [
     "link_value",
     "log_complement",
     "log_mean",
+    "named",
     "resolve",
 ]
 
@@ -159,8 +160,13 @@ _PREFIXES = (
 )
 
 
+def named(inverse_link: Callable) -> Callable:
+    """Return our own function for one of JAX's that is the same, and any other unchanged."""
+    return _ALIASES.get(inverse_link, inverse_link)
+
+
 def _forms(inverse_link: Callable) -> _Forms | None:
-    return _FORMS.get(_ALIASES.get(inverse_link, inverse_link))
+    return _FORMS.get(named(inverse_link))
 
 
 def log_mean(inverse_link: Callable, eta):

@@ -18,16 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.distributions import constraints, transforms
+from numpyro.distributions import constraints
 from numpyro.distributions.distribution import Unit
 
+from bayesglm._families import default_scale_prior
 from bayesglm._likelihood import kappa, response_distribution
-from bayesglm.distributions import HalfStudentT
-from bayesglm.observation_models import (
-    GammaObservations,
-    GaussianObservations,
-    NegativeBinomialObservations,
-)
 from bayesglm.prior import Prior
 
 __all__ = ["Model", "WeakIntercept", "default_scale_prior", "joint"]
@@ -167,35 +162,3 @@ def intercept_prior(model: Model) -> dist.Distribution:
     if model.n_classes is not None:
         return dist.ImproperUniform(constraints.zero_sum(1), (), outputs)
     return dist.ImproperUniform(constraints.real, (), outputs)
-
-
-def default_scale_prior(observation_model, spread) -> dist.Distribution | None:
-    r"""Return the weak prior of a family's scale, or None where it has none, or none is known.
-
-    Parameters
-    ----------
-    observation_model
-        An instance; a subclass of a family has the prior of the family.
-    spread : scalar or (neurons,)
-        Standard deviation of the response.
-
-    Returns
-    -------
-    : distribution
-        Gaussian: :math:`\sqrt{scale} \sim` half-Student-t with 4 degrees of freedom and scale `spread`; Gamma:
-        :math:`1/scale \sim` Exponential(1); negative binomial: :math:`1/scale \sim` InverseGamma(0.4, 0.3).
-
-    References
-    ----------
-    Gelman (2006) doi:10.1214/06-BA117A; the negative binomial's is the default of brms (Buerkner 2017,
-    doi:10.18637/jss.v080.i01) since its version 2.22.
-    """
-    if isinstance(observation_model, GaussianObservations):
-        return dist.TransformedDistribution(
-            HalfStudentT(4.0, spread), transforms.PowerTransform(2.0)
-        )
-    if isinstance(observation_model, GammaObservations):
-        return dist.TransformedDistribution(dist.Exponential(1.0), transforms.PowerTransform(-1.0))
-    if isinstance(observation_model, NegativeBinomialObservations):
-        return dist.Gamma(0.4, 0.3)
-    return None

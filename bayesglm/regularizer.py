@@ -65,13 +65,18 @@ class Regularizer(Component, abc.ABC):
         Parameters
         ----------
         name
-            Of the algorithm, as :func:`bayesglm.solvers.register` knows it.
+            Of the algorithm, as :func:`bayesglm.solvers.register` knows it; all its backends are meant.
 
         Raises
         ------
+        TypeError
+            If it is no string.
         ValueError
             If it is a solver of this package that cannot minimise penalties with kinks, and this is one.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"The name of a solver must be a string, but {name!r} was given.")
+        name = name.partition("[")[0]
         kinked = _able(smooth=False)
         if not cls.smooth and name in _able(smooth=True) and name not in kinked:
             raise ValueError(

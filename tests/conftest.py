@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 # Compiling dominates the tests: programs are kept for the run (or across runs, where the caller names a folder), and
 # shared by all processes of it, which inherit the variable.
@@ -22,8 +23,21 @@ def rng():
     return np.random.default_rng(20240614)
 
 
+def memory_maps():
+    """Share of the memory maps that a process may have which this one has; all of them where nobody says."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        return Path("/proc/self/maps").read_bytes().count(b"\n") / limit
+    except OSError:
+        return 1.0
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
-    """Free compiled programs between files: each holds memory maps, and a process has a limited number of these."""
+    """Free compiled programs after a file where they hold many memory maps, of which a process has a limited number.
+
+    Otherwise the next file has them: to trace and load them again costs as much as most tests.
+    """
     yield
-    jax.clear_caches()
+    if memory_maps() > 0.15:
+        jax.clear_caches()

@@ -1,10 +1,12 @@
 """Estimators as fits and samplers leave them, from random numbers: without the time of one."""
 
+import jax
 import numpy as np
 from problems import settings_of
 from tables import N_NEURONS
 
 from bayesglm import posterior
+from bayesglm._design import feature_labels
 from bayesglm._sampling._sampler import Sampled
 from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
 
@@ -32,8 +34,9 @@ def fitted(face, names=("speed", "head", "place"), classes=("left", "right")):
 
 def drawn(estimator):
     """Draws as `sample_posterior` leaves them, without the time of it."""
-    settings, names = settings_of(estimator), list(estimator.coef_)
-    n_features, outputs = len(names), np.shape(estimator.coef_[names[0]])[1:]
+    settings, (leaves, structure) = settings_of(estimator), jax.tree.flatten(estimator.coef_)
+    widths, outputs = tuple(len(leaf) for leaf in leaves), leaves[0].shape[1:]
+    n_features = sum(widths)
     n_neurons = outputs[0] if settings.population else 1
     columns = settings.n_classes or 1
     lead = (CHAINS, DRAWS, n_neurons)
@@ -50,7 +53,7 @@ def drawn(estimator):
         stats=stats, khat=_rng.random(n_neurons), effective=np.full(n_neurons, 8.0),
         mixture=no, retried=no, settled=~no, mode=None,
     )  # fmt: skip
-    names = {"feature": [f"{name}[0]" for name in sorted(names)]}
+    names = {"feature": feature_labels(structure, widths)}
     if settings.population:
         names["neuron"] = np.arange(n_neurons)
     if settings.classifier:

@@ -10,7 +10,6 @@ COMPONENTS = (
     "arguments are resolved where they are set, as documented, so that a wrong one fails at once"
 )
 EVERYWHERE = {
-    "check_no_attributes_set_in_init": "arguments are held as one value, and shown as attributes",
     "check_do_not_raise_errors_in_init_or_set_params": COMPONENTS,
     "check_parameters_default_constructible": COMPONENTS,
     "check_set_params": COMPONENTS,

@@ -33,6 +33,12 @@ def compiled():
     seen += _events[before:]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_compiled_before():
+    """Programs of other files are not there."""
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_held_open():
     """The global precision flag is what it was."""

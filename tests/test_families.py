@@ -5,14 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+import tables
 from scipy import stats
 from scipy.integrate import cumulative_simpson, simpson
 
+import bayesglm as nmo
 from bayesglm import _families, links, observation_models
-from tests.tables import RESPONSES
 
+_counts = np.random.default_rng(2).poisson(0.8, size=(200, 3)) * 1.0
+RESPONSES = tables.RESPONSES | {"ZeroInflatedPoisson": _counts}
 MEANS = np.array([0.2, 0.7, 0.95])
-SCALES = {"Poisson": 1.0, "Bernoulli": 1.0, "Gamma": 0.4, "Gaussian": 0.6, "NegativeBinomial": 0.8}
+SCALES = {
+    "Poisson": 1.0,
+    "Bernoulli": 1.0,
+    "Gamma": 0.4,
+    "Gaussian": 0.6,
+    "NegativeBinomial": 0.8,
+    "ZeroInflatedPoisson": 0.6,
+}
 
 
 def density(model, mean, scale):
@@ -94,12 +104,13 @@ def test_kinds_of_responses_partition_the_families():
     kinds = {
         "Poisson": ("is_discrete", "is_count", "is_positive"),
         "NegativeBinomial": ("is_discrete", "is_count", "is_positive"),
+        "ZeroInflatedPoisson": ("is_discrete", "is_count", "is_positive"),
         "Bernoulli": ("is_discrete", "is_binary"),
         "Gamma": ("is_positive",),
-        "Gaussian": (),
+        "Gaussian": ("is_real",),
         "Categorical": ("is_labels",),
     }
-    asked = ("is_discrete", "is_count", "is_binary", "is_positive", "is_labels")
+    asked = ("is_discrete", "is_count", "is_binary", "is_positive", "is_real", "is_labels")
     for family, expected in kinds.items():
         model = observation_models.resolve(family)
         said = tuple(name for name in asked if getattr(_families, name)(model))
@@ -155,6 +166,7 @@ FLAT = {
     "Poisson": ("logistic", "norm_cdf"),
     "Gamma": ("logistic", "norm_cdf"),
     "NegativeBinomial": ("logistic", "norm_cdf"),
+    "ZeroInflatedPoisson": ("logistic", "norm_cdf"),
     "Gaussian": ("exp", "softplus", "logistic", "norm_cdf", "one_over_x"),
     "Bernoulli": (),
 }
@@ -184,3 +196,25 @@ def test_a_heavy_tailed_family_of_the_users_own_needs_more_than_no_rows():
     weight = np.array([[1.0, 0.0]])
     found = _families.is_flat_at_infinity(Student(), links.identity, y, weight, None)
     np.testing.assert_array_equal(found, [False, True])
+
+
+def test_intervals_of_a_family_of_the_users_own_come_from_its_distribution(rng):
+    X = tables.X[:, :2]
+    y = X @ [0.5, -0.5] + rng.standard_t(5.0, size=len(X))
+    model = nmo.glm.GLM(Student(), regularizer="Ridge", regularizer_strength=0.01)
+    model.sample_posterior(
+        X, y, method="laplace", num_samples=200, scale="plugin", progress_bar=False
+    )
+    mean, sd = (np.asarray(a, float) for a in model.predict(X, return_std=True))
+    draws = model.posterior_["posterior"]
+    mu = np.einsum("cdf,nf->ncd", draws["coef"].values, X) + draws["intercept"].values
+    noise = (
+        float(model.scale_[0]) * 5.0 / 3.0
+    )  # the variance of Student's t with five degrees of freedom
+    np.testing.assert_allclose(mean, mu.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sd, np.sqrt(noise + mu.var(axis=(1, 2))), rtol=1e-5)
+    low, high = (np.asarray(a, float) for a in model.predict_interval(X, 0.8, kind="response"))
+    oracle = stats.t(5.0, mu, np.sqrt(float(model.scale_[0])))
+    # ends are shown in single precision
+    np.testing.assert_allclose(oracle.cdf(low[:, None, None]).mean(axis=(1, 2)), 0.1, atol=1e-5)
+    np.testing.assert_allclose(oracle.cdf(high[:, None, None]).mean(axis=(1, 2)), 0.9, atol=1e-5)

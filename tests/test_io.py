@@ -268,6 +268,23 @@ def test_missing_and_replaced_members_are_refused(saved, drop, replacement):
         io.read(saved)
 
 
+def test_exchanged_members_are_refused(tmp_path):
+    path = tmp_path / "model.npz"
+    io.write(path, {"a": np.zeros(3), "b": np.ones(3)})
+    with np.load(path) as file:
+        members = dict(file)
+    members["array_0"], members["array_1"] = members["array_1"], members["array_0"]
+    np.savez(path, **members)
+    with pytest.raises(ValueError, match=r"model\.npz.*'array_0' is not the one that was saved"):
+        io.read(path)
+    # files of before checksums are read
+    header = json.loads(members["header"].tobytes())
+    del header["checksums"]
+    members["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(path, **members)
+    np.testing.assert_array_equal(io.read(path)["a"], np.ones(3))
+
+
 def test_additional_members_are_refused(saved):
     with zipfile.ZipFile(saved, "a") as archive:
         archive.writestr("note.txt", "hello")

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from made_up import drawn, fitted
 
 import bayesglm as nmo
+from bayesglm._design import feature_labels
 from bayesglm.diagnostics import _pictures
 
 NAMES = (
@@ -45,6 +47,15 @@ def test_any_name_comes_back_from_files(estimator, tmp_path):
     nothing = np.zeros((3, 1))
     X = dict.fromkeys(NAMES, nothing)
     np.testing.assert_array_equal(found.predict(X), estimator.predict(X))
+
+
+def test_no_two_features_have_one_label():
+    trees = {"a.b": 1, "a": {"b": 1, "b[0]": 1}, "'a.b'": 1, "": {"": 1}, "a[0": {"]": 1}, "\0": 1}
+    structure = jax.tree.structure(trees)
+    labels = feature_labels(structure, [1] * structure.num_leaves)
+    assert len(set(labels)) == structure.num_leaves
+    assert feature_labels(jax.tree.structure({"a": {"b": 1}}), [2]) == ["a.b[0]", "a.b[1]"]
+    assert all(label.isprintable() for label in labels)  # and so in any file
 
 
 @pytest.mark.filterwarnings(GLYPHS)

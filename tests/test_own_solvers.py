@@ -157,6 +157,7 @@ def test_a_fitted_estimator_is_copied_and_sampled_as_any_other():
     again = pickle.loads(pickle.dumps(model))
     close(again, model, 0)
     assert again.solver_name == clone(model).solver_name == "ScipyBFGS"
+    assert again.solver is None  # compiled functions are not pickled
     model.sample_posterior(X, y, method="laplace", num_samples=10, num_chains=2)
     assert isinstance(model.solver, own_solvers.Scipy)
 
@@ -186,10 +187,11 @@ def test_names_are_those_given():
     assert "max_steps=200" in solvers.get_solver_documentation("ScipyBFGS")
 
 
-def test_another_backend_of_a_known_algorithm_is_used_by_its_full_name_until_it_is_the_default():
+def test_another_backend_is_used_by_its_full_name_until_it_is_the_default(tmp_path):
     solvers.register("LBFGS", own_solvers.Scipy, backend="scipy")
     model = nmo.glm.GLM(solver_name="LBFGS[scipy]")
-    for same in (model, clone(model)):
+    model.save_params(tmp_path / "backend.npz")
+    for same in (model, clone(model), nmo.load_model(tmp_path / "backend.npz")):
         assert same.solver_spec.implementation is own_solvers.Scipy
     assert nmo.glm.GLM(solver_name="LBFGS").solver_spec.implementation is solvers.LBFGS
     solvers.set_default_backend("LBFGS", "scipy")
@@ -263,15 +265,18 @@ def test_only_regularizers_that_allow_it_take_it():
         pass
 
     assert "ScipyBFGS" in Steeper().allowed_solvers
-    Steeper.allow_solver("Another")
+    Steeper.allow_solver("Another[custom]")
     Ridge.allow_solver("Third")
     assert {"Another", "Third"} <= set(Steeper().allowed_solvers)
     assert "Another" not in Ridge().allowed_solvers
 
 
 def test_a_solver_of_ours_is_not_allowed_what_it_cannot_do():
-    with pytest.raises(ValueError, match="not differentiable"):
-        Lasso.allow_solver("LBFGS")
+    for name in ("LBFGS", "LBFGS[scipy]"):
+        with pytest.raises(ValueError, match="not differentiable"):
+            Lasso.allow_solver(name)
+    with pytest.raises(TypeError, match="string"):
+        Lasso.allow_solver(own_solvers.Fista)
 
 
 def test_a_dispersion_within_the_loss_is_left_to_ours():

@@ -14,6 +14,7 @@ from bayesglm.glm import _reporting
 LINKS = {"Gamma": "exp"}
 FAMILIES = tuple(tables.RESPONSES)
 N = tables.N_SAMPLES
+HALF = N // 2  # where other rows are needed, so that there are two shapes in all
 # Fits of the same data stop anywhere within `tol` standard errors of the optimum; shares of what could be explained,
 # which start at zero, change with the distance itself.
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
@@ -89,9 +90,8 @@ def test_the_units_of_the_response_do_not_matter(family, unit, plain):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_weight_is_as_many_rows(family):
-    weight = _rng.integers(0, 4, N) * 1.0
-    y = tables.RESPONSES[family]
-    times = weight.astype(int)
+    times = _rng.permutation(np.resize([0, 0, 1, 1, 3], N))  # N rows again: one shape for all
+    weight, y = times * 1.0, tables.RESPONSES[family]
     one = reported(family, tables.X, y, sample_weight=weight)
     same(one, reported(family, np.repeat(tables.X, times, axis=0), np.repeat(y, times, axis=0)))
     # whole weights of features that never come twice are rows that were counted several times, and this is said
@@ -100,21 +100,21 @@ def test_a_weight_is_as_many_rows(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_weight_may_be_split_and_need_not_be_whole(family):
-    weight, part = _rng.uniform(0.2, 2.0, N), _rng.uniform(0.1, 0.9, N)
-    y = tables.RESPONSES[family]
+    weight, part = _rng.uniform(0.2, 2.0, HALF), _rng.uniform(0.1, 0.9, HALF)
+    X, y = tables.X[:HALF], tables.RESPONSES[family][:HALF]
     both = np.concatenate([weight * part, weight * (1.0 - part)])
-    split = reported(family, np.tile(tables.X, (2, 1)), np.tile(y, (2, 1)), sample_weight=both)
-    same(reported(family, tables.X, y, sample_weight=weight), split)
+    split = reported(family, np.tile(X, (2, 1)), np.tile(y, (2, 1)), sample_weight=both)
+    same(reported(family, X, y, sample_weight=weight), split)
     assert any("not whole" in text for text in split.not_made)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("time", [None, True])
 def test_a_row_without_weight_is_no_row(family, time):
-    weight = np.concatenate([np.ones(150), np.zeros(N - 150)])
+    weight = np.concatenate([np.ones(HALF), np.zeros(N - HALF)])
     y = np.where(weight[:, None] > 0, tables.RESPONSES[family], 1.0)
     one = reported(family, tables.X, y, time=time, sample_weight=weight)
-    same(one, reported(family, tables.X[:150], y[:150], time=time))
+    same(one, reported(family, tables.X[:HALF], y[:HALF], time=time))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

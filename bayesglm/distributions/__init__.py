@@ -1,14 +1,17 @@
 """The NumPyro distributions that NumPyro lacks: priors, and the likelihoods of a GLM."""
 
+from bayesglm.distributions._counts import (
+    NegativeBinomialPredictor,
+    PoissonPredictor,
+    ZeroInflatedPoissonPredictor,
+)
+from bayesglm.distributions._predictor import PredictorDistribution
 from bayesglm.distributions._priors import ElasticNet, GroupLaplace, HalfStudentT, PartlyFlat
 from bayesglm.distributions._responses import (
     BernoulliPredictor,
     CategoricalPredictor,
     GammaPredictor,
     GaussianPredictor,
-    NegativeBinomialPredictor,
-    PoissonPredictor,
-    PredictorDistribution,
 )
 
 __all__ = [
@@ -23,4 +26,5 @@ __all__ = [
     "PartlyFlat",
     "PoissonPredictor",
     "PredictorDistribution",
+    "ZeroInflatedPoissonPredictor",
 ]

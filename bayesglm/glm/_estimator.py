@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from bayesglm import _process, labels, solvers
-from bayesglm._layout import Layout
+from bayesglm import labels, solvers
+from bayesglm._input import to_numeric
+from bayesglm._layout import Layout, shown
 from bayesglm._messages import tell
 from bayesglm.glm import _attach, _fitting, _save, _settings, _traced
 from bayesglm.glm._edge import problem_of
@@ -147,7 +147,7 @@ class Estimator(BaseEstimator):
     @property
     def coef_(self):
         """Coefficients in the structure of X, each (features, *outputs); None before `fit`."""
-        return None if self._held.coef is None else jax.tree.map(_shown, self._held.coef_tree)
+        return None if self._held.coef is None else jax.tree.map(shown, self._held.coef_tree)
 
     @coef_.setter
     def coef_(self, value):
@@ -156,7 +156,7 @@ class Estimator(BaseEstimator):
     @property
     def intercept_(self):
         """Intercepts: (1,), (neurons,), (classes,) or (neurons, classes); None before `fit`."""
-        return _shown(self._held.intercept)
+        return shown(self._held.intercept)
 
     @intercept_.setter
     def intercept_(self, value):
@@ -165,20 +165,20 @@ class Estimator(BaseEstimator):
     @property
     def scale_(self):
         """Dispersion of the response; None before `fit`."""
-        return _shown(self._held.scale)
+        return shown(self._held.scale)
 
     @scale_.setter
     def scale_(self, value):
-        self._fit, self._posterior = replace(self._held, scale=_numbers(value)), None
+        self._fit, self._posterior = replace(self._held, scale=_numbers(value, "scale_")), None
 
     @property
     def dof_resid_(self):
         """Residual degrees of freedom; None before `fit`."""
-        return _shown(self._held.dof)
+        return shown(self._held.dof)
 
     @dof_resid_.setter
     def dof_resid_(self, value):
-        self._hold(replace(self._held, dof=_numbers(value)))
+        self._hold(replace(self._held, dof=_numbers(value, "dof_resid_")))
 
     @property
     def solver_state_(self):
@@ -457,7 +457,7 @@ class Estimator(BaseEstimator):
             return _traced.loss(self._settings, classes, scale, params, X, y)
         with solvers.numerics():
             loss = _fitting.loss(*self._at(params, X, y, classes))
-        return jnp.asarray(loss)
+        return shown(loss)
 
     def save_params(self, filename) -> None:
         """Save constructor arguments and fitted parameters for :func:`bayesglm.load_model`.
@@ -477,20 +477,11 @@ class Estimator(BaseEstimator):
         return estimator
 
 
-def _shown(array):
-    """Return what is kept as the JAX array that the user sees."""
-    if array is None:
-        return None
-    _process.check()
-    return jnp.asarray(array)
-
-
-def _numbers(value):
-    return None if value is None else np.asarray(value, dtype=np.float64)
+def _numbers(value, name: str):
+    return None if value is None else to_numeric(value, name).astype(np.float64)
 
 
 def _as_shown(layout: Layout, params):
     """Return (coef, intercept) as the user sees them."""
     coef, intercept = params
-    tree = jax.tree.map(jnp.asarray, layout.tree(coef))
-    return tree, jnp.asarray(np.atleast_1d(intercept))
+    return jax.tree.map(shown, layout.tree(coef)), shown(np.atleast_1d(intercept))

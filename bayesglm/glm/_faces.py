@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import labels, posterior
-from bayesglm._input import to_labels
+from bayesglm._input import is_one_of, to_labels
+from bayesglm._layout import shown
 from bayesglm.glm import _prediction, _traced
 from bayesglm.glm._edge import new_rows
 from bayesglm.glm._estimator import argument
@@ -209,7 +210,7 @@ class ClassifierGLM(GLM):
         """
         return_type = self._settings.proba_output if return_type is _LOG_PROBA else return_type
         _check_return_type(return_type)
-        if average not in ("map", "posterior"):
+        if not is_one_of(average, ("map", "posterior")):
             raise ValueError(f"`average` must be 'map' or 'posterior', but {average!r} was given.")
         fit, asked = self._fitted("predict_proba"), return_type == "proba"
         if average == "map" and _traced.is_traced(X) and offset is None:
@@ -224,11 +225,11 @@ class ClassifierGLM(GLM):
             else:
                 found = _prediction.mean(fit, *new_rows(fit, X, offset))
                 found = _prediction.normalised(found) if asked else found
-        return fit.layout.like(X, jnp.asarray(found))
+        return fit.layout.like(X, shown(found))
 
 
 def _check_return_type(return_type) -> None:
-    if return_type not in ("log-proba", "proba"):
+    if not is_one_of(return_type, ("log-proba", "proba")):
         raise ValueError(
             f"`return_type` must be 'log-proba' or 'proba', but {return_type!r} was given."
         )

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import diagnostics, posterior
+from bayesglm._layout import shown
 from bayesglm._messages import tell
 from bayesglm.glm import _joint, _leaving_out, _prediction, _reporting, _sampling, _tables, _traced
 from bayesglm.glm._edge import check_structure, new_rows, rows_of
@@ -99,13 +100,11 @@ class GLM(Estimator):
 
         Raises
         ------
-        NotFittedError
-            Before `fit`.
         TypeError, ValueError
-            If X does not have the structure and features of the fit.
+            If X does not have the structure and features of the fit; NotFittedError before `fit`.
         """
         fit = self._fitted("predict")
-        if return_std:
+        if _prediction.with_std(return_std):
             return _prediction.mean_and_sd(self._posterior, fit, X, offset)
         if _traced.is_traced(X) and not fit.layout.classifier and offset is None:
             return _traced.mean(fit, X)
@@ -149,7 +148,7 @@ class GLM(Estimator):
             )
             value = np.asarray(value)
         tell(told)
-        return jnp.asarray(value)
+        return shown(value)
 
     def simulate(self, random_key, feedforward_input, *, offset=None):
         """Draw responses of the fitted model.
@@ -200,7 +199,7 @@ class GLM(Estimator):
         ValueError
             If a count is not an integer, or ``scale="plugin"`` comes before `fit`.
         """
-        _joint.check_priors(prior, intercept_prior)
+        _joint.check_priors(prior, scale_prior, intercept_prior)
         with jax.enable_x64(True):
             problem = self._problem(X, y, sample_weight, offset)
         priors = scale, scale_prior, intercept_prior, prior
@@ -218,13 +217,12 @@ class GLM(Estimator):
         the dispersion, instead of the estimate from the residuals.
 
         Neurons are sampled side by side, in float64, each in coordinates in which the normal approximation at its mode
-        is standard. Afterwards :attr:`posterior_`, :meth:`summary`, :meth:`predict_interval`, :meth:`loo` and the like
-        are available until the next `fit`.
+        is standard. :attr:`posterior_`, :meth:`predict_interval`, :meth:`loo` and the like serve until the next `fit`.
 
         Parameters
         ----------
-        X, y
-            As in :meth:`fit`; counts must be integers.
+        X, y, sample_weight, offset
+            As in :meth:`fit`; counts must be integers. A weight raises the likelihood of a row to a power.
         method : "nuts" or "laplace"
             The no-U-turn sampler, or the normal approximation with importance resampling, whose Pareto k-hat says
             whether it can be trusted.
@@ -240,12 +238,10 @@ class GLM(Estimator):
         neuron_batch_size : int, optional
             Neurons sampled at once; by default as many as a gigabyte holds.
         progress_bar : bool
-        sample_weight, offset
-            As in :meth:`fit`. A weight raises the likelihood of a row to a power.
         prior : None or "auto"
-            ``"auto"`` gives an UnRegularized model weakly informative priors in the units of the data: normal, for a
-            coefficient with 2.5 times the ratio of the standard deviations of response (Gaussian; otherwise 1) and
-            feature, for the predictor at the mean of the features with 2.5 times that of the response.
+            ``"auto"`` gives an UnRegularized model weak normal priors in the units of the data: for a coefficient, with
+            2.5 times the ratio of the standard deviations of response (Gaussian; otherwise 1) and feature; for the
+            predictor at the mean of the features, with 2.5 times that of the response.
         scale_prior, intercept_prior : NumPyro distributions of one number, optional
             In place of the weak prior of the dispersion, and of the flat one of the intercepts.
 
@@ -306,7 +302,7 @@ class GLM(Estimator):
             rows = new_rows(found.fit, X, offset, np.float64)
             ends = posterior.interval(found.draws(), *rows, prob, kind)
         ends = map(np.exp, ends) if found.fit.layout.classifier else ends
-        return tuple(found.fit.layout.like(X, jnp.asarray(end)) for end in ends)
+        return tuple(found.fit.layout.like(X, shown(end)) for end in ends)
 
     def posterior_predictive(self, random_key, X, *, num_draws=None, offset=None):
         """Draw responses at new rows, one for each posterior draw.
@@ -331,14 +327,14 @@ class GLM(Estimator):
             rows = new_rows(found.fit, X, offset, np.float64)
             drawn = posterior.draw_responses(found.draws(thin), key, *rows)
         drawn = drawn.reshape(-1, len(thin), *drawn.shape[1:])
-        return found.fit.layout.decode(drawn) if found.fit.layout.classifier else jnp.asarray(drawn)
+        return found.fit.layout.decode(drawn) if found.fit.layout.classifier else shown(drawn)
 
     def loo(self, X, y, *, by_neuron=False, sample_weight=None, offset=None, reff=None):
         """Return the leave-one-out predictive accuracy, estimated by Pareto smoothed importance sampling.
 
-        The training rows are gone through in chunks, so that memory does not grow with rows times draws. Above a
-        million cells a random subset of the rows stands for all. Rows of time series are left out one bin at a time:
-        with history features, or slow covariates, that flatters; blocked cross-validation is the honest forecast score.
+        Memory does not grow with rows times draws. Above a million cells a random subset of the rows stands for all.
+        Rows of time series are left out one bin at a time: with history features, or slow covariates, that flatters;
+        blocked cross-validation is the honest forecast score.
 
         Parameters
         ----------

@@ -92,8 +92,14 @@ def _scale(model, fitted, scale, scale_prior):
     return np.asarray(scale, dtype=float)
 
 
-def check_priors(prior, intercept_prior) -> None:
-    """Raise a ValueError if two priors are asked for the same intercept."""
+def check_priors(prior, scale_prior, intercept_prior) -> None:
+    """Raise a TypeError for what is no distribution, a ValueError if two priors are asked for the same intercept."""
+    for name, value in (("scale_prior", scale_prior), ("intercept_prior", intercept_prior)):
+        if value is not None and not isinstance(value, dist.Distribution):
+            raise TypeError(
+                f"`{name}` must be a NumPyro distribution of one number, such as `numpyro.distributions.Normal(0, 1)`, "
+                f"but {type(value).__name__} was given."
+            )
     if prior == "auto" and intercept_prior is not None:
         raise ValueError(
             "`prior='auto'` has a prior of the intercept: leave `intercept_prior` out, or use `prior=None`."

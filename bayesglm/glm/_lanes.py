@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesglm import observation_models
+from bayesglm import _families
 from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.glm._problem import Problem
@@ -17,8 +17,6 @@ from bayesglm.model import WeakIntercept, default_scale_prior
 # Predictors of all chains and lanes in one pass over the rows, in bytes.
 _BLOCK_BYTES = 1 << 26
 _MIN_ROWS = 64
-# Distinct counts are padded to a power of this number, so that other data rarely need another program.
-_TABLE = 4
 
 
 class Priors(NamedTuple):
@@ -52,16 +50,13 @@ def priors_of(problem: Problem, scale, fitted_scale, scale_prior, intercept_prio
         values = np.broadcast_to(np.asarray(fitted_scale, float), ones.shape)
         return Priors(values, ones, intercept_prior, weak)
     check_scale_prior(model, prior)
-    unit = ones
-    if scale_prior is None and isinstance(model, observation_models.GaussianObservations):
-        unit = np.square(spread(problem.rows))
+    unit = ones if scale_prior is not None else _families.scale_unit(model, spread(problem.rows))
     return Priors(prior, unit, intercept_prior, weak)
 
 
 def has_dispersion(problem: Problem) -> bool:
     """Return whether the family has a dispersion to sample."""
-    model = problem.observation_model
-    return default_scale_prior(model, 1.0) is not None or getattr(model, "has_scale", False)
+    return _families.has_scale(problem.observation_model)
 
 
 def check_scale_prior(observation_model, prior) -> None:
@@ -116,7 +111,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     prior = problem.prior.in_lanes(many)
     precision = np.where(mask, 0.0, 1.0).reshape(many, responses, classes, -1)
     precision = precision[:, :, : family.coef_dims]
-    base = _base_table(problem, many, responses) if sampled else (n * 0 + 1.0, n * 0)
+    base = _base_table(problem) if sampled else (n * 0 + 1.0, n * 0)
     base_y, base_weight = (a.reshape(many, responses, -1) for a in base)
     size, weak = family.size(n_features), priors.weak
     lane = Lane(
@@ -139,28 +134,8 @@ def _block(n_rows: int, columns: int) -> int:
     return n_rows if size >= n_rows else size
 
 
-def _base_table(problem: Problem, many: int, responses: int):
-    """Return responses that stand for all in the part of the log-density without the predictor.
-
-    That part does not involve a Gaussian response, is linear in the log of a Gamma response, and takes few different
-    values for counts. A subclass, which may have a density of its own, keeps all its responses.
-    """
+def _base_table(problem: Problem):
+    """Return responses that stand for all in the part of the log-density without the predictor."""
     rows = problem.rows
     weight = np.broadcast_to(rows.weight, rows.y.shape).astype(float)
-    total = weight.sum(axis=0)
-    kind = observation_models.static(problem.observation_model)
-    if kind is observation_models.GaussianObservations:
-        return np.ones(total.shape), total
-    if kind is observation_models.GammaObservations:
-        logs = np.sum(weight * np.log(rows.y), axis=0) / np.maximum(total, 1e-300)
-        return np.exp(logs), total
-    values, index = np.unique(rows.y, return_inverse=True)
-    if kind is observation_models.NegativeBinomialObservations and len(values) < len(rows.y) // 4:
-        length = _TABLE ** int(np.ceil(np.log(max(len(values), 2)) / np.log(_TABLE)))
-        index = index.reshape(rows.y.shape)
-        table = np.stack(
-            [np.bincount(i, w, length) for i, w in zip(index.T, weight.T, strict=True)]
-        )
-        values = np.pad(values, (0, length - len(values)), constant_values=1.0)
-        return np.broadcast_to(values, table.shape), table
-    return rows.y.T, weight.T
+    return _families.kind_of(problem.observation_model).stand_ins(rows.y, weight)

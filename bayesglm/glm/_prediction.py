@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import observation_models, posterior
+from bayesglm._input import is_one_of
+from bayesglm._layout import shown
 from bayesglm._messages import Message
 from bayesglm._shards import fill, filled_length
 from bayesglm.glm._edge import new_rows
@@ -48,6 +50,16 @@ def labels(fit: Fit, log_proba):
     return fit.layout.decode(log_proba.argmax(axis=-1)), told
 
 
+def with_std(return_std) -> bool:
+    """Return an argument that must be True or False, or raise a TypeError for an offset in its place."""
+    if not isinstance(return_std, (bool, np.bool_)):
+        raise TypeError(
+            f"`return_std` must be True or False, but {type(return_std).__name__} was given. Other arguments of "
+            "`predict` are given by name, as in `predict(X, offset=...)`."
+        )
+    return bool(return_std)
+
+
 def mean_and_sd(found: Posterior | None, fit: Fit, X, offset):
     """Return posterior mean and standard deviation of new responses."""
     if fit.layout.classifier:
@@ -57,7 +69,7 @@ def mean_and_sd(found: Posterior | None, fit: Fit, X, offset):
     found = needed(found, "predict(X, return_std=True)")
     with jax.enable_x64(True):
         moments = posterior.mean_and_sd(found.draws(), *new_rows(found.fit, X, offset, np.float64))
-    return tuple(fit.layout.like(X, jnp.asarray(value)) for value in moments)
+    return tuple(fit.layout.like(X, shown(value)) for value in moments)
 
 
 def simulate(fit: Fit, key, rate):
@@ -106,7 +118,7 @@ def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool
 
 def check_score_type(score_type) -> None:
     """Raise a NotImplementedError for an unknown kind of score."""
-    if score_type not in observation_models.SCORE_TYPES:
+    if not is_one_of(score_type, observation_models.SCORE_TYPES):
         raise NotImplementedError(
             f"`score_type` must be one of {observation_models.SCORE_TYPES}, but {score_type!r} was given."
         )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, observation_models
+from bayesglm import _design, _families, observation_models
 from bayesglm.glm._problem import Problem
 from bayesglm.solvers import State
 
@@ -89,7 +89,7 @@ def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarra
     if model.has_scale:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.atleast_1d(np.asarray(residual) * rows.n / dof)
-    if isinstance(model, observation_models.NegativeBinomialObservations):
+    if _families.has_scale(model):
         return within if problem.estimates_scale else np.asarray(model.scale)
     return np.ones(problem.n_neurons)
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm._input import epochs, time_indexed
+from bayesglm._input import epochs, is_one_of, time_indexed
 from bayesglm._sampling import _laplace, _target
 from bayesglm.glm import _serial
 
@@ -78,7 +78,7 @@ def asked(robust, groups, trials, maxlags, weight, X=None) -> Sandwich | None:
     n_samples = len(weight)
     kinds = (False, True, *HETEROSCEDASTIC, "cluster", *CLUSTER, "HAC")
     robust = bool(robust) if isinstance(robust, np.bool_) else robust
-    if not any(robust is kind or (isinstance(kind, str) and robust == kind) for kind in kinds):
+    if not is_one_of(robust, kinds):
         raise ValueError(f"`robust` must be one of {kinds}, but {robust!r} was given.")
     kind, indexed = _BEST.get(robust, robust), time_indexed(X)
     if trials is None and kind == "HAC" and indexed is not None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpyro.util import is_prng_key
 
 from bayesglm import _process, observation_models, posterior
+from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
@@ -28,6 +29,8 @@ from bayesglm.regularizer import UnRegularized
 _log = logging.getLogger(__name__)
 
 METHODS = ("nuts", "laplace")
+# Nobody wants more, and NumPy has no larger arrays.
+_MOST_DRAWS = 1 << 31
 
 
 class Options(NamedTuple):
@@ -54,7 +57,7 @@ class Options(NamedTuple):
             If one is out of range.
         """
         _check_arguments(self, settings)
-        check_priors(self.prior, self.intercept_prior)
+        check_priors(self.prior, self.scale_prior, self.intercept_prior)
         return self._replace(random_key=check_key(self.random_key)[0])
 
 
@@ -141,7 +144,7 @@ def _tree(problem: Problem, fit: Fit, sampled, options: Options, priors, log_pri
 
 def _check_arguments(options: Options, settings: Settings) -> None:
     """Refuse arguments out of range, before anything is computed."""
-    if options.method not in METHODS:
+    if not is_one_of(options.method, METHODS):
         raise ValueError(f"`method` must be one of {METHODS}, but {options.method!r} was given.")
     least = {"num_samples": 4, "num_chains": 1, "num_warmup": 10, "neuron_batch_size": 1}
     for name, smallest in least.items():
@@ -149,14 +152,14 @@ def _check_arguments(options: Options, settings: Settings) -> None:
         if value is None and name in ("num_warmup", "neuron_batch_size"):
             continue
         integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not integer or value < smallest:
+        if not integer or not smallest <= value < _MOST_DRAWS:
             raise ValueError(
-                f"`{name}` must be an integer of at least {smallest}, but {value!r} was given."
+                f"`{name}` must be an integer of at least {smallest}, and less than 2**31, but {value!r} was given."
             )
     scale, prior = options.scale, options.prior
-    if scale not in ("sample", "plugin"):
+    if not is_one_of(scale, ("sample", "plugin")):
         raise ValueError(f"`scale` must be 'sample' or 'plugin', but {scale!r} was given.")
-    if prior not in (None, "auto"):
+    if not is_one_of(prior, (None, "auto")):
         raise ValueError(f"`prior` must be None or 'auto', but {prior!r} was given.")
     if prior == "auto" and not isinstance(settings.regularizer, UnRegularized):
         raise ValueError(
@@ -169,9 +172,9 @@ def check_key(random_key):
     _process.check()
     if random_key is None:
         random_key = jax.random.key(0)
-    if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
-        random_key = jax.random.key(int(random_key))
     try:
+        if isinstance(random_key, (int, np.integer)) and not isinstance(random_key, bool):
+            random_key = jax.random.key(int(random_key))  # which has 64 bits
         single = is_prng_key(random_key)
         if single and not jnp.issubdtype(random_key.dtype, jax.dtypes.prng_key):
             random_key = jax.random.wrap_key_data(random_key)

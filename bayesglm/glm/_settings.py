@@ -92,6 +92,11 @@ class Settings:
             found, _ = found.having(name, value)
         return found
 
+    def __getstate__(self):
+        # JAX's own functions cannot be pickled
+        named = links.named(self.inverse_link_function)
+        return self.__dict__ | {"inverse_link_function": named}
+
     @property
     def solver_name(self) -> str:
         """Name of the solver; the default of the regularizer unless one was named."""

@@ -211,11 +211,13 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
 
     def run(objective: Objective, again=None):
         state = solvers.run(solver, objective, theta if again is None else again, pilot, watch)
-        if theta is null or again is not None or solver.stochastic or solver.stepsize is not None:
-            return state
-        if given is None and state.progress.converged.all():  # from a sample, which is no worse
-            return state
-        return _second_chance(solver, objective, null, state, watch)
+        plain = (
+            theta is null or again is not None or solver.stochastic or solver.stepsize is not None
+        )
+        # a start from a sample is no worse
+        if not plain and not (given is None and state.progress.converged.all()):
+            state = _second_chance(solver, objective, null, state, watch)
+        return solvers.refined(solver, objective, state, watch)
 
     if problem.estimates_scale:
         objective, state, scale = _dispersion.fit(solver, objective, null, run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayesglm import posterior
+from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm.glm import _asymptotics, _leaving_out, _robust
 from bayesglm.glm._asymptotics import Local
@@ -96,7 +97,7 @@ def check_prob(prob) -> None:
 def check_interval(prob, kind, classifier: bool) -> None:
     """Raise a ValueError for an interval that there is not."""
     check_prob(prob)
-    if kind not in _KINDS:
+    if not is_one_of(kind, _KINDS):
         raise ValueError(f"`kind` must be one of {_KINDS}, but {kind!r} was given.")
     if classifier and kind == "response":
         raise ValueError("Labels have no interval; use `kind='mean'` for class probabilities.")
@@ -108,5 +109,5 @@ def check_without_rows(found: Posterior | None, robust, *of_rows) -> None:
         raise ValueError(
             "`summary` needs the training data where nothing was sampled: `summary(X, y)`."
         )
-    if robust or any(each is not None for each in of_rows):
+    if robust is not False or any(each is not None for each in of_rows):
         raise ValueError("`robust` is for standard errors of a fit: pass X and y.")

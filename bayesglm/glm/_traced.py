@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, labels
+from bayesglm._input import refuse_iterator
 from bayesglm._likelihood import sample_loss
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
@@ -21,6 +22,8 @@ _FILL = 1.0
 
 def is_traced(*trees) -> bool:
     """Return whether JAX traces something in the trees."""
+    for tree in trees:
+        refuse_iterator(tree)
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
 
 

@@ -19,6 +19,8 @@ from bayesglm._likelihood import response_distribution
 # Bytes of the predictors of one chunk of rows under all draws.
 _CHUNK_BYTES = 1 << 25
 _BISECTIONS = 60
+# Features that are missing, infinite or huge say so by what is predicted from them.
+_quiet = np.errstate(invalid="ignore", over="ignore")
 
 
 class Draws(NamedTuple):
@@ -79,6 +81,7 @@ def means(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
         yield rows, mean[: rows.stop - rows.start]
 
 
+@_quiet
 def mean_and_sd(draws: Draws, X, offset):
     """Return mean and standard deviation of a new response, each (rows, *outputs)."""
     mean = np.empty((len(X), *draws.outputs))
@@ -90,6 +93,7 @@ def mean_and_sd(draws: Draws, X, offset):
     return mean, sd
 
 
+@_quiet
 def mean_probability(draws: Draws, X, offset) -> np.ndarray:
     """Return class probabilities averaged over draws, (rows, *outputs)."""
     found = np.empty((len(X), *draws.outputs))
@@ -98,6 +102,7 @@ def mean_probability(draws: Draws, X, offset) -> np.ndarray:
     return found
 
 
+@_quiet
 def interval(draws: Draws, X, offset, prob: float, kind: str):
     """Return the equal-tailed interval of the mean or of a new response, each end (rows, *outputs)."""
     ends = 0.5 * (1.0 - prob), 0.5 * (1.0 + prob)
@@ -117,7 +122,7 @@ def _quantile(draws: Draws, mu, p: float):
     mu = np.where(np.isfinite(mu), mu, 1.0)
     sd = np.sqrt(_families.variance(model, mu, scale)).max(axis=1)
     middle = mu.mean(axis=1)
-    if not (_families.is_discrete(model) or _families.is_positive(model)):
+    if _families.is_real(model):
         low, high = mu.min(axis=1) - 10.0 * sd, mu.max(axis=1) + 10.0 * sd
     else:
         low, high = np.full(middle.shape, -1.0), mu.max(axis=1) + 20.0 * sd + 5.0
@@ -156,6 +161,7 @@ def replicate(draws: Draws, X, offset, seed: int = 0) -> np.ndarray:
     return found
 
 
+@_quiet
 def draw_responses(draws: Draws, key, X, offset) -> np.ndarray:
     """Return one response for each draw and row, (draws, rows, *neurons)."""
     found = None

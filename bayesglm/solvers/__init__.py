@@ -21,7 +21,7 @@ from bayesglm.solvers._registry import (
     register,
     set_default_backend,
 )
-from bayesglm.solvers._run import Solver, State, numerics, run
+from bayesglm.solvers._run import Solver, State, numerics, refined, run
 from bayesglm.solvers._svrg import SVRG, ProxSVRG
 from bayesglm.solvers._svrg_theory import batch_size_and_stepsize
 
@@ -51,6 +51,7 @@ __all__ = [
     "list_available_solvers",
     "make_solver",
     "numerics",
+    "refined",
     "register",
     "run",
     "set_default_backend",

@@ -234,9 +234,8 @@ class Descent(Solver):
         if fresh.any():
             ahead = pick(fresh, _direction(self.rule, rule, metric, objective, new), ahead)
             line = pick(fresh, self._line(new, ahead, metric), line)
-        progress = judge(
-            progress, distance_of(new, ahead.decrement), good, failed, self.tol, objective, PATIENCE
-        )
+        distance = distance_of(new, ahead.decrement)
+        progress = judge(progress, new, distance, good, failed, self.tol, objective, PATIENCE)
         memory = Memory(rule, metric, ahead, line)
         return State(new, progress, memory, iter_num + 1, refreshed)
 

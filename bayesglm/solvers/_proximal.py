@@ -128,7 +128,7 @@ class ProximalGradient(Solver):
         line = pick(fresh, self._line(new, ahead), line)
         patience = PATIENCE if dense else LONG_PATIENCE
         distance = distance_of(new, self._promised(objective, memory, new, ahead))
-        progress = judge(progress, distance, good, failed, self.tol, objective, patience)
+        progress = judge(progress, new, distance, good, failed, self.tol, objective, patience)
         memory = memory._replace(next=ahead, line=line)
         return State(new, progress, memory, iter_num + 1, refreshed)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import inspect
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,8 +18,8 @@ import numpy as np
 
 from bayesglm._objective import Objective, Point, chunks_of
 
-# Distances, in standard errors, below which a lane that no longer improves is at the floor of its precision.
-_FLOOR = {4: 1e-2, 8: 1e-3}
+# Distance, in standard errors, below which a lane that no longer improves is at the floor of its precision.
+_FLOOR = 1e-3
 # Steps without improvement after which it is: for methods that settle, and for those that wander.
 PATIENCE = 5
 LONG_PATIENCE = 100
@@ -105,7 +107,9 @@ def distance_of(point: Point, decrement):
     return point.unit * np.sqrt(np.where(decrement < 0, np.inf, decrement))
 
 
-def judge(progress: Progress, distance, moved, stuck, tol, objective, patience) -> Progress:
+def judge(
+    progress: Progress, point: Point, distance, moved, stuck, tol, objective, patience
+) -> Progress:
     """Return the progress after a pass over the rows.
 
     Parameters
@@ -115,7 +119,6 @@ def judge(progress: Progress, distance, moved, stuck, tol, objective, patience) 
     moved, stuck : bool arrays (lanes,)
         Lanes that have taken a step, and lanes whose search has found none; the others still search.
     """
-    floor = _FLOOR[objective.shards.dtype.itemsize]
     # What the rounding of the rows may add up to: closer than this, distances mean nothing.
     tol = np.maximum(tol, objective.precision * np.sqrt(objective.n))
     judged = (moved | stuck) & ~progress.done
@@ -124,9 +127,14 @@ def judge(progress: Progress, distance, moved, stuck, tol, objective, patience) 
     better = distance < 0.9 * progress.best
     waited = np.where(judged, np.where(better, 0, progress.waited + 1), progress.waited)
     times_stuck = np.where(judged, np.where(stuck, progress.stuck + 1, 0), progress.stuck)
-    at_floor = (distance <= floor) & ((waited >= patience) | (times_stuck > 0))
+    waiting = waited >= patience
+    at_floor = (distance <= _FLOOR) & (waiting | (times_stuck > 0))
     converged = progress.converged | (judged & ((distance <= tol) | at_floor))
     done = progress.done | converged | (times_stuck > 1) | (judged & ~np.isfinite(distance))
+    if objective.dtype != float:  # what rounding hides is left to more digits: see `refined`
+        hidden = point.unit * np.sqrt(objective.precision * np.abs(point.loss))
+        hidden = (waiting & (distance <= hidden)) | (waited >= 4 * patience)
+        done = done | (judged & hidden)
     # Only a tenth counts, so that many small gains add up to one.
     best = np.where(judged & better, distance, progress.best)
     return Progress(distance, gain, best, waited, times_stuck, done, converged)
@@ -188,6 +196,30 @@ def run(
         state = solver.step(objective, state)
         if watch is not None:
             watch(state.iter_num, len(theta) - len(lanes), state.progress)
+
+
+def refined(solver: Solver, objective: Objective, state: State, watch=None) -> State:
+    """Return the state after more steps, in float64, of the lanes that rows in float32 have kept from ending.
+
+    Their rounding is more than a thousandth of a standard error where counts, offsets or means of features are large.
+
+    Parameters
+    ----------
+    state
+        What :func:`run` has returned.
+    """
+    left = state.progress.done & ~state.progress.converged
+    lanes = np.flatnonzero(left & np.isfinite(state.point.theta).all(axis=(1, 2)))
+    steps = solver.maxiter - state.iter_num
+    if objective.dtype == float or not len(lanes) or steps < 1:
+        return state
+    solver = copy.copy(solver)
+    solver.maxiter = steps
+    finer = replace(objective.select(lanes), wide=True)
+    again = run(solver, finer, state.point.theta[lanes], None, watch)
+    for whole, part in zip(state.point + state.progress, again.point + again.progress, strict=True):
+        whole[lanes] = part
+    return state._replace(iter_num=state.iter_num + again.iter_num)
 
 
 def select(state: State, keep) -> State:

@@ -139,7 +139,7 @@ class SVRG(Solver):
             metric = _metric.metric_at(objective, new.theta, shared=True)
         distance = self._distance(objective, metric, new)
         every = np.ones(len(theta), bool)
-        progress = judge(progress, distance, every, ~every, self.tol, objective, LONG_PATIENCE)
+        progress = judge(progress, new, distance, every, ~every, self.tol, objective, LONG_PATIENCE)
         memory = Memory(key, new.theta, new.gradient, metric, memory.earlier)
         if (iter_num + 1) % _LOOK_EVERY == 0:
             hopeless = self._hopeless(memory.earlier, progress.distance, iter_num + 1)

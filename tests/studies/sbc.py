@@ -34,7 +34,7 @@ LEVEL = 1e-2
 # Draws of each chain, of which every fifth is ranked, so that they are all but independent.
 NUM_SAMPLES, THIN = 250, 5
 SCALE_PRIOR = dist.LogNormal(-1.0, 0.4)
-SCALED = ("Gaussian", "Gamma", "NegativeBinomial")
+SCALED = ("Gaussian", "Gamma", "NegativeBinomial", "ZeroInflatedPoisson")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ CASES = {
     "Poisson, Lasso, d=20, low rate": Case("Poisson", "Lasso", d=20, intercept=(-2.0, 0.5)),
     "Bernoulli, ElasticNet, d=20": Case("Bernoulli", "ElasticNet", d=20),
     "NegativeBinomial, GroupLasso, d=20": Case("NegativeBinomial", "GroupLasso", d=20),
+    "ZeroInflatedPoisson, Ridge": Case("ZeroInflatedPoisson", "Ridge"),
+    "ZeroInflatedPoisson, Lasso": Case("ZeroInflatedPoisson", "Lasso"),
+    "ZeroInflatedPoisson, Ridge, d=20": Case("ZeroInflatedPoisson", "Ridge", d=20),
     "Gamma (exp), Ridge, d=20": Case("Gamma", "Ridge", "exp", d=20),
     "Gaussian, smooth": Case("Gaussian", "smooth"),
     "Poisson, smooth, d=20, low rate": Case("Poisson", "smooth", d=20, intercept=(-2.0, 0.5)),

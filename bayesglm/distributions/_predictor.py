@@ -1,0 +1,117 @@
+"""What the likelihoods of all families have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import lax
+from numpyro.distributions import Distribution
+
+from bayesglm.links import log_mean
+
+
+class PredictorDistribution(Distribution):
+    r"""Distribution of a response given its linear predictor.
+
+    The log-density is written as
+
+    .. math:: \log p(y) = -\kappa(\phi)\, \ell(y, \eta) + c(y, \phi),
+
+    where :math:`\ell` (:meth:`loss`) is what point estimation minimises, so that estimator and model
+    cannot drift apart.
+
+    Parameters
+    ----------
+    eta : array
+        Linear predictor.
+    inverse_link
+        Maps `eta` to the mean of the response (to log-probabilities for a categorical one).
+    scale : array, broadcastable to `eta`
+        Dispersion :math:`\phi` of the family.
+    """
+
+    pytree_data_fields = ("eta", "scale")
+    pytree_aux_fields = ("inverse_link",)
+    #: Whether :meth:`squared_residual` is in units of the squared mean.
+    relative_residual = False
+    #: Whether responses are class labels.
+    labels = False
+
+    def __init__(self, eta, inverse_link: Callable, scale=1.0, *, validate_args=None):
+        self.eta = jnp.asarray(eta, jnp.result_type(eta, float))
+        self.inverse_link = inverse_link
+        self.scale = jnp.asarray(scale, dtype=self.eta.dtype)
+        shape = lax.broadcast_shapes(self.eta.shape, self.scale.shape)
+        super().__init__(batch_shape=self._batch(shape), validate_args=validate_args)
+
+    @staticmethod
+    def _batch(shape):
+        return shape
+
+    @property
+    def mean(self):
+        """Mean of the response."""
+        return self.inverse_link(self.eta)
+
+    @property
+    def kappa(self):
+        """Factor between :meth:`loss` and the negative log-density."""
+        return 1.0
+
+    def loss(self, value):
+        """Return the dispersion-free loss of each response (up to terms without `eta`)."""
+        raise NotImplementedError
+
+    def log_base(self, value):
+        """Return the part of the log-density that does not depend on `eta`."""
+        raise NotImplementedError
+
+    def squared_residual(self, value):
+        """Return the squared Pearson residual at unit scale; None if the dispersion is not free."""
+
+    # What is known of responses in closed form, in NumPy: it is asked for at every row and draw.
+
+    @staticmethod
+    def variance_of(mean, scale):
+        """Return the variance of responses with the given means."""
+        raise NotImplementedError
+
+    @staticmethod
+    def excess_kurtosis_of(mean, scale):
+        """Return the excess kurtosis of responses with the given means."""
+        raise NotImplementedError
+
+    @staticmethod
+    def cdf_of(value, mean, scale):
+        """Return the probability of a response of at most `value`, which lies in the support."""
+        raise NotImplementedError
+
+    @staticmethod
+    def draw_of(rng, mean, scale):
+        """Draw responses with a NumPy generator."""
+        raise NotImplementedError
+
+    #: The dispersion is in units of this power of those of the response.
+    scale_power = 0
+
+    @staticmethod
+    def scale_prior(spread) -> Distribution | None:
+        """Return the weak prior of the dispersion, given the standard deviation of the response; None without one."""
+
+    @staticmethod
+    def stand_ins(y, weight):
+        """Return few responses and weights, (neurons, values), that have the sum of :meth:`log_base` of many.
+
+        Parameters
+        ----------
+        y, weight : arrays (samples, neurons)
+        """
+        return y.T, weight.T
+
+    def log_prob(self, value):
+        """Return the log-density of each response."""
+        return self.log_base(value) - self.kappa * self.loss(value)
+
+    def _log_mean(self):
+        return log_mean(self.inverse_link, self.eta)
