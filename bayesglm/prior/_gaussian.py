@@ -219,7 +219,7 @@ class Gaussian(Term):
         if not zero_sum:
             return found
         # one dimension less than there are classes, all alike
-        proper, density = self._sound(weight, mask)
+        proper, density = self.sound(weight, mask)
         top = jnp.broadcast_to(density.log_prob(density.loc), mask.shape)
         return found - lane_sum(jnp.where(proper, top, 0.0)) / mask.shape[-2]
 
