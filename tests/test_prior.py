@@ -377,6 +377,19 @@ def test_directions_that_neither_prior_nor_data_know_are_named():
         model.sample_posterior(flat, tables.RESPONSES["Poisson"][:N, 0], progress_bar=False)
 
 
+@pytest.mark.parametrize("kind", ["Lasso", "parts"])
+def test_changes_common_to_all_classes_need_a_prior(kind):
+    """Where a prior singles out a class somewhere, coefficients that it leaves free may shift all together."""
+    kind, strength = (
+        OWN["parts"]
+        if kind == "parts"
+        else (kind, np.array([0.1, 0.0, 0.1, 0.1])[:, None] * np.ones(3))
+    )
+    model = nmo.glm.ClassifierGLM(3, None, kind, strength)
+    with pytest.raises(ValueError, match="improper.*same for all classes"):
+        model.sample_posterior(X, tables.LABELS[:N, 0], progress_bar=False)
+
+
 def test_numbers_of_a_prior_are_those_of_its_matrix(rng):
     matrix, root = full_rank(P), rng.normal(size=(P, P))
     used = np.array([[1, 1, 0, 1]], bool)
