@@ -55,8 +55,6 @@ LAYERS = (
 #: spread over modules shares its state. A number may only go down, and one that is too high fails as well.
 STILL_REACHING = {
     "bayesglm._likelihood": 1,
-    "bayesglm._sampling._curvature": 1,
-    "bayesglm._sampling._sampler": 2,
     "bayesglm.diagnostics._page": 4,
     "bayesglm.diagnostics._pictures": 5,
     "bayesglm.glm._asymptotics": 4,

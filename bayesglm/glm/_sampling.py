@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.util import is_prng_key
 
-from bayesglm import _families, _process, posterior
+from bayesglm import _families, _process, links, posterior
 from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm._progress import Share
@@ -197,12 +197,15 @@ def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
     # a class that never occurs has a very small, finite intercept
     if problem.n_classes is not None:
         intercept = np.where(np.ptp(intercept, axis=1, keepdims=True) > 30.0, -np.inf, intercept)
+    unseen = np.zeros(n_neurons, bool)
+    if problem.inverse_link is links.log_softmax and not problem.prior.zero_sum(problem.n_classes):
+        unseen = problem.prior.unseen_shifts(n_neurons)
     return _propriety.View(
         problem.observation_model, problem.inverse_link, design.matrix,
         problem.rows.y, np.broadcast_to(problem.rows.weight, problem.rows.y.shape), problem.n_classes,
         problem.prior.unpenalised().reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
         problem.layout.feature_labels, problem.layout.neuron_labels,
-        [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)],
+        [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)], unseen,
     )  # fmt: skip
 
 
