@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 
 from bayesglm import _design, _process
-from bayesglm._input import Names, check_names, neuron_names, to_numeric
+from bayesglm._input import Names, check_names, neuron_names
 from bayesglm._shards import fill, filled_length
 from bayesglm.glm import _results
 from bayesglm.glm._configuration import Configuration
@@ -43,7 +43,7 @@ class Parameters(Configuration):
 
     @intercept_.setter
     def intercept_(self, value):
-        value = None if value is None else np.atleast_1d(_double(value, "intercept_"))
+        value = None if value is None else np.atleast_1d(_design.to_double(value, "intercept_"))
         old = None if self._intercept is None else self._intercept.shape
         self._edit("_intercept", value, old, None if value is None else value.shape)
 
@@ -68,7 +68,7 @@ class Parameters(Configuration):
 
     @scale_.setter
     def scale_(self, value):
-        self._scale = None if value is None else _double(value, "scale_")
+        self._scale = None if value is None else _design.to_double(value, "scale_")
         self._posterior = None
 
     @property
@@ -78,7 +78,7 @@ class Parameters(Configuration):
 
     @dof_resid_.setter
     def dof_resid_(self, value):
-        self._dof_resid = None if value is None else _double(value, "dof_resid_")
+        self._dof_resid = None if value is None else _design.to_double(value, "dof_resid_")
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._coef is not None and self._intercept is not None
@@ -108,7 +108,7 @@ class Parameters(Configuration):
                 f"Params must have length two, (coef, intercept), but have length {len(params)}."
             )
         structure, widths, coef = _design.join(params[0], "coef")
-        intercept = _double(params[1], "intercept")
+        intercept = _design.to_double(params[1], "intercept")
         outputs = self._outputs(n_neurons)
         if structure != design.structure:
             raise TypeError(f"`coef` has the structure {structure}, but X has {design.structure}.")
@@ -225,10 +225,6 @@ class Parameters(Configuration):
         if not hasattr(leaf, "time_support"):
             return values
         return _results.to_pynapple(leaf, np.asarray(values), getattr(self, "_metadata", None))
-
-
-def _double(value, name: str) -> np.ndarray:
-    return to_numeric(value, name).astype(np.float64)
 
 
 def shown(array):
