@@ -101,6 +101,10 @@ BAD = {
         lambda: of(prior.Gaussian(full_rank(P), np.arange(4.0))),
         "one strength for all features",
     ),
+    "negative strength": (lambda: of(prior.Laplace(-1.0)), "finite and non-negative"),
+    "strengths of another shape": (lambda: of(prior.Laplace(np.ones(3))), r"\(4,\).*\(3,\)"),
+    "no such feature": (lambda: of(prior.Laplace(1.0, features=[4])), "there are 4"),
+    "a feature twice": (lambda: of(prior.Laplace(1.0, features=[1, -3])), "twice"),
     "covered twice": (
         lambda: of((prior.Flat(), prior.Laplace(1.0, features=[2]))),
         "Feature 2 has 2 terms",
@@ -117,6 +121,14 @@ def test_what_is_no_prior_is_refused(case):
     make, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_features_are_named_in_any_way_that_python_has():
+    coef = np.arange(1.0, 5.0)[None, None]
+    for features in (slice(-2, None), [2, 3], np.array([3, 2]), range(2, 4), [-1, -2]):
+        lane = of(prior.Laplace(1.0, features=features)).in_lanes(1)
+        assert lane.value(coef)[0] == 7.0
+    assert of(prior.Laplace(1.0, features=slice(None))).terms[0].features is None
 
 
 def test_a_term_with_a_kink_is_not_taken_for_a_smooth_one():

@@ -51,6 +51,11 @@ class Gaussian(Term):
         location = None if self.location is None else function(self.location)
         return super().mapped(function).replace(location=location)
 
+    def _checked(self, values, shape):
+        if values is self.location:  # of any sign
+            return np.asarray(values, float)
+        return super()._checked(values, shape)
+
     # -- at the edge -------------------------------------------------------------------------------
 
     def of_shape(self, shape):
