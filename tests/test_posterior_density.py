@@ -230,7 +230,7 @@ def test_the_energy_may_be_summed_in_row_blocks(rng):
             for size in (N_ROWS, 7)
         ]
         hessians = [
-            np.asarray(_laplace._curvature(family._replace(block=size), shared, lanes, u)[2])
+            np.asarray(_laplace.curvature(family._replace(block=size), shared, lanes, u)[2])
             for size in (N_ROWS, 7)
         ]
     np.testing.assert_allclose(*values, rtol=1e-13)

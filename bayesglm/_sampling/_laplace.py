@@ -32,7 +32,7 @@ _FLOOR = 1e-15
 
 
 @partial(jax.jit, static_argnames="family")
-def _curvature(family: Family, shared: Shared, lanes: Lane, u):
+def curvature(family: Family, shared: Shared, lanes: Lane, u):
     """Return energies (lanes,), gradients and Hessians with priors made smooth."""
 
     def one(lane, u):
@@ -103,7 +103,7 @@ def find_modes(
     whiten, least = np.zeros((*u.shape, u.shape[1])), np.zeros(len(u))
     for _ in range(_MAX_STEPS):
         trial = u + length[:, None] * step
-        found, gradient, hessian = map(np.asarray, _curvature(family, shared, lanes, trial))
+        found, gradient, hessian = map(np.asarray, curvature(family, shared, lanes, trial))
         if kinks is not None:
             found = found + kinks.value(trial[:, None])
         rounding = 1e-9 * np.maximum(1.0, np.abs(np.where(np.isfinite(value), value, 0.0)))

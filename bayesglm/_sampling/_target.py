@@ -146,7 +146,7 @@ def from_columns(family: Family, coef, intercept):
 # -- likelihood ------------------------------------------------------------------------------------
 
 
-def _row_energies(family: Family, y, eta, log_phi):
+def row_energies(family: Family, y, eta, log_phi):
     """Minus the log-density of each response, without what :func:`_base_energy` counts."""
     if family.n_classes is not None:
         eta = jnp.moveaxis(eta.reshape(family.responses, family.classes, -1), 1, -1)
@@ -184,7 +184,7 @@ def _block_slopes(family: Family, coef, intercept, log_phi, X, y, weight, offset
     def total(eta, log_phi):
         # A row without weight may hold anything, also what lies outside the domain of the link.
         inside = jnp.where(jnp.repeat(used, len(eta) // len(used), axis=0), eta, 1.0)
-        energies = _row_energies(family, y, inside, log_phi)
+        energies = row_energies(family, y, inside, log_phi)
         return jnp.sum(jnp.where(used, weight * energies, 0.0))
 
     value, (slope, of_phi) = jax.value_and_grad(total, (0, 1))(eta, log_phi)
@@ -244,7 +244,7 @@ def has_domain(family: Family) -> bool:
     if family.n_classes is not None:
         return False
     eta = jnp.array([[-1.0, 1.0]])
-    return bool(jnp.isnan(_row_energies(family, jnp.ones((1, 2)), eta, jnp.zeros(1))).any())
+    return bool(jnp.isnan(row_energies(family, jnp.ones((1, 2)), eta, jnp.zeros(1))).any())
 
 
 # -- priors ----------------------------------------------------------------------------------------

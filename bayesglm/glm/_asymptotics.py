@@ -75,7 +75,7 @@ def local(problem: Problem, fit: Fit, scale, weak=None) -> Local:
     family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
     theta = fit.theta(problem.layout)
     u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
-    _, _, hessian = map(np.asarray, _laplace._curvature(family, shared, jax.device_put(lanes), u))
+    _, _, hessian = map(np.asarray, _laplace.curvature(family, shared, jax.device_put(lanes), u))
     return Local(family, shared, lanes, theta, hessian, *_laplace.invert(hessian))
 
 

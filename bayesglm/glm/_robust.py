@@ -225,7 +225,7 @@ def _derivatives(family, eta, y, log_phi, bends: bool):
 
     def slopes(eta):
         def total(eta, y, phi):
-            return jnp.sum(_target._row_energies(family, y, eta, phi))
+            return jnp.sum(_target.row_energies(family, y, eta, phi))
 
         return jax.vmap(jax.grad(total))(eta, y, log_phi)
 
