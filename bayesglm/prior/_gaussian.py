@@ -51,10 +51,11 @@ class Gaussian(Term):
         location = None if self.location is None else function(self.location)
         return super().mapped(function).replace(location=location)
 
-    def _checked(self, values, shape):
+    def checked_strengths(self, values, shape):
+        """Return an array of strengths, or the location, that fits the coefficients."""
         if values is self.location:  # of any sign
             return np.asarray(values, float)
-        return super()._checked(values, shape)
+        return super().checked_strengths(values, shape)
 
     # -- at the edge -------------------------------------------------------------------------------
 

@@ -117,9 +117,9 @@ class Term:
 
     def of_shape(self, shape) -> Term:
         """Return the term with its arrays in full, (features, *outputs)."""
-        return self.mapped(lambda a: np.broadcast_to(self._checked(a, shape), shape))
+        return self.mapped(lambda a: np.broadcast_to(self.checked_strengths(a, shape), shape))
 
-    def _checked(self, values, shape) -> np.ndarray:
+    def checked_strengths(self, values, shape) -> np.ndarray:
         """Return an array of strengths that fits the coefficients."""
         values = np.asarray(values, float)
         try:
