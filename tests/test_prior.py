@@ -264,7 +264,7 @@ def test_the_sampler_has_the_density_of_the_model_with_priors_of_ones_own(name, 
     assert_same_density(estimator, tables.RESPONSES["Gaussian"][:N], rng)
 
 
-@pytest.mark.parametrize("name", ["dense", "gains"])
+@pytest.mark.parametrize("name", ["dense", "located", "gains"])
 def test_so_it_has_for_classes(name, rng):
     kind, strength = OWN[name]
     estimator = nmo.glm.ClassifierPopulationGLM(3, None, kind, strength)
@@ -390,6 +390,19 @@ def test_draws_under_a_singular_precision_are_those_of_the_exact_posterior(metho
     # all but independent, and uncorrelated once whitened: eight tests in all, at a level of 1e-3
     for z in ((drawn - exact("singular", y)) @ np.linalg.cholesky(precision)).T:
         assert stats.kstest(z, stats.norm.cdf).pvalue > 1e-4
+
+
+def test_classes_shift_together_around_the_location_of_their_prior():
+    """A shift that the softmax does not see has its prior for its posterior: around three times 0.2."""
+    kind, strength = OWN["located"]
+    model = nmo.glm.ClassifierGLM(3, None, kind, strength)
+    how = {"method": "laplace", "num_samples": 100, "progress_bar": False}
+    model.sample_posterior(X, tables.LABELS[:N, 0], **how)
+    np.testing.assert_allclose(model.coef_.sum(axis=1), 0.6, atol=1e-5)
+    shift = model.posterior_["posterior"]["coef"].values.sum(axis=-1).reshape(400, P)
+    z = (shift - 0.6) @ np.linalg.cholesky(N * strength * full_rank(P) / 3.0)
+    for each in z.T:
+        assert stats.kstest(each, stats.norm.cdf).pvalue > 1e-4
 
 
 # -- propriety and the report ----------------------------------------------------------------------

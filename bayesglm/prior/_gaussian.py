@@ -88,9 +88,9 @@ class Gaussian(Term):
         return found
 
     def same_for_classes(self):
-        """Return whether it is the same for all classes."""
-        arrays = (self.strength, 0.0 if self.location is None else self.location)
-        return all(np.ndim(a) == 0 or not np.ptp(a, axis=-1).any() for a in arrays)
+        """Return whether it is the same for all classes, around zero: no other location sums to zero over them."""
+        around_zero = self.location is None or not np.any(self.location)
+        return around_zero and not np.ptp(self.strength, axis=-1).any()
 
     def convexity(self):
         """Return the strength."""
