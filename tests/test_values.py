@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.base
 import tables
 from test_state import ESTIMATORS, KEY, X, draws_of
 
@@ -148,3 +149,23 @@ def test_a_warning_is_given_at_the_line_that_called(name):
     assert caught
     for each in caught:
         assert each.filename == __file__
+
+
+class Mine(nmo.glm.GLM):
+    """An estimator with an argument of its own."""
+
+    def __init__(self, smoothness=1, regularizer=None):
+        super().__init__(regularizer=regularizer)
+        self.smoothness = smoothness
+
+
+def test_a_subclass_may_have_arguments_of_its_own(tmp_path):
+    model = Mine().set_params(smoothness=4, regularizer="Ridge")
+    assert sklearn.base.clone(model).get_params() == {
+        "regularizer": model.regularizer,
+        "smoothness": 4,
+    }
+    assert "smoothness=4" in repr(model)
+    model.save_params(tmp_path / "model.npz")
+    with pytest.raises(ValueError, match="'Mine'; known are"):
+        nmo.load_model(tmp_path / "model.npz")
