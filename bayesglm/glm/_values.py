@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesglm import _design, _process, observation_models, posterior, solvers
+from bayesglm import _design, _families, _process, observation_models, posterior, solvers
 from bayesglm._input import Names, to_numeric
 from bayesglm._layout import Layout
 from bayesglm._messages import Message
@@ -215,7 +215,7 @@ def dispersion(model, fitted):
     ValueError
         If that is not known.
     """
-    free = getattr(model, "has_scale", False) or getattr(model, "estimates_scale", False)
+    free = _families.has_free_scale(model) or getattr(model, "estimates_scale", False)
     own = not observation_models.is_native(model)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)
