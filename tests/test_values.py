@@ -11,7 +11,11 @@ from test_state import ESTIMATORS, KEY, X, draws_of
 
 import bayesglm as nmo
 from bayesglm._design import Design
+from bayesglm._layout import Layout
 from bayesglm._sampling import _laplace
+from bayesglm.glm._problem import Problem, Rows
+from bayesglm.glm._settings import Settings
+from bayesglm.glm._values import Fit, Posterior
 
 #: Every method that takes rows of a fit, as a call.
 CALLS = {
@@ -69,6 +73,11 @@ def test_a_report_takes_the_curvature_once(drawn, monkeypatch):
     calls = counted(monkeypatch, _laplace, "curvature")
     model.report(X, y, loo=False)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", [Settings, Layout, Rows, Problem, Fit, Posterior])
+def test_values_do_not_change(kind):
+    assert kind.__dataclass_params__.frozen
 
 
 def test_estimators_are_at_most_five_classes_deep():
