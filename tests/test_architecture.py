@@ -13,7 +13,7 @@ from structure.sources import ROOT, Package, layer
 
 MAX_LINES = 500
 #: Files of tests that are longer still; one that no longer is has to leave the list.
-LONG_TESTS = {"test_input.py", "test_observation_models.py"}
+LONG_TESTS = {"test_observation_models.py"}
 
 # A module imports only from those before it; the modules of a package (`solvers`, `glm`) may import
 # one another. `bayesglm/__init__.py` stands after all of them.

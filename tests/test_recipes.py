@@ -26,7 +26,7 @@ class GeometricPredictor(PredictorDistribution):
     support = constraints.nonnegative_integer
 
     def loss(self, value):
-        log_mean = self._log_mean()
+        log_mean = self.log_mean()
         return (value + 1.0) * jnp.logaddexp(log_mean, 0.0) - value * log_mean
 
     def log_base(self, value):

@@ -41,7 +41,7 @@ class PoissonPredictor(PredictorDistribution):
 
     def loss(self, value):
         """Return ``mean - y log(mean)``."""
-        return self.mean - value * self._log_mean()
+        return self.mean - value * self.log_mean()
 
     def log_base(self, value):
         """Return ``-log y!``."""
@@ -80,7 +80,7 @@ class NegativeBinomialPredictor(PredictorDistribution):
 
     def loss(self, value):
         """Return ``(y + 1/scale) log(1 + scale mean) - y log(scale mean)``."""
-        log_odds = jnp.log(self.scale) + self._log_mean()
+        log_odds = jnp.log(self.scale) + self.log_mean()
         # No difference of terms of the size of y, whose rounding would be all that is left of large counts.
         return value * jax.nn.softplus(-log_odds) + jax.nn.softplus(log_odds) / self.scale
 
@@ -141,7 +141,7 @@ class ZeroInflatedPoissonPredictor(PredictorDistribution):
 
     def loss(self, value):
         """Return minus the log-density without what depends on `scale` or the response alone."""
-        log_rate = self._log_mean() + jnp.log1p(self.scale)
+        log_rate = self.log_mean() + jnp.log1p(self.scale)
         rate = self.mean * (1.0 + self.scale)
         zero = -jnp.logaddexp(jnp.log(self.scale), -rate)
         return jnp.where(value == 0, zero, rate - value * log_rate)

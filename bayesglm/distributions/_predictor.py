@@ -113,5 +113,6 @@ class PredictorDistribution(Distribution):
         """Return the log-density of each response."""
         return self.log_base(value) - self.kappa * self.loss(value)
 
-    def _log_mean(self):
+    def log_mean(self):
+        """Return the logarithm of the mean."""
         return log_mean(self.inverse_link, self.eta)

@@ -30,7 +30,7 @@ class GammaPredictor(PredictorDistribution):
 
     def loss(self, value):
         """Return ``y / mean + log(mean)``."""
-        log = self._log_mean()
+        log = self.log_mean()
         return value * jnp.exp(-log) + log
 
     def log_base(self, value):
@@ -40,7 +40,7 @@ class GammaPredictor(PredictorDistribution):
 
     def squared_residual(self, value):
         """Return the squared relative residual."""
-        return jnp.square(value * jnp.exp(-self._log_mean()) - 1.0)
+        return jnp.square(value * jnp.exp(-self.log_mean()) - 1.0)
 
     def sample(self, key, sample_shape=()):
         """Draw positive responses."""
@@ -154,7 +154,7 @@ class BernoulliPredictor(PredictorDistribution):
     def loss(self, value):
         """Return the cross-entropy."""
         log_q = log_complement(self.inverse_link, self.eta)
-        return -(value * self._log_mean() + (1.0 - value) * log_q)
+        return -(value * self.log_mean() + (1.0 - value) * log_q)
 
     def log_base(self, value):
         """Return zero."""
