@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesglm import _design, labels
+from bayesglm import _design, labels, rows
 from bayesglm._design import Design, Stored
 from bayesglm._input import require_y, to_labels
 from bayesglm._layout import Layout
-from bayesglm._shards import fill, filled_length
 from bayesglm.glm._settings import Settings
 from bayesglm.labels import MISSING
+from bayesglm.rows import fill, filled_length
 
 # The value that stands in for a missing response; it is in the support of every family, and has no weight.
 _FILL = 1.0
@@ -68,10 +68,10 @@ class Rows:
         )  # fmt: skip
 
     def double(self) -> Rows:
-        """Return these rows in float64, in memory."""
+        """Return these rows in float64."""
         wide = lambda a: None if a is None else np.asarray(a, np.float64)  # noqa: E731
-        y = self.y if self.y.dtype.kind == "i" else wide(self.y)
-        design = self.design.with_matrix(wide(self.design.matrix[:]))
+        y, X = self.y if self.y.dtype.kind == "i" else wide(self.y), self.design.matrix
+        design = self.design.with_matrix(X.astype(np.float64) if isinstance(X, Stored) else wide(X))
         return replace(self, design=design, y=y, weight=wide(self.weight), offset=wide(self.offset))
 
     def left_out(self, neurons=None) -> str:
@@ -161,11 +161,10 @@ def checked(
     weight = _check_weight(sample_weight, used.shape).astype(dtype, copy=False)
     if not used.all():
         weight = weight * used
-    finite = _design.finite_rows(design.matrix)
+    finite = rows.finite_rows(design.matrix)
     if finite is not None:
         weight = weight * finite[:, None]
-        if isinstance(design.matrix, np.ndarray):
-            design = design.with_matrix(np.where(np.isfinite(design.matrix), design.matrix, 0))
+        design = design.with_matrix(_zeroed(design.matrix, ~finite))
     if not (weight > 0).any():
         raise ValueError(
             "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
@@ -177,6 +176,11 @@ def checked(
     layout = Layout.of(settings.population, settings.n_classes, classes, design, y, n_neurons)
     shift = check_offset(offset, design.n_samples, layout, dtype)
     return Rows(design, responses, weight, shift, missing), layout
+
+
+def _zeroed(X, bad):
+    """Return features with zeros for what is not finite in some rows."""
+    return X.zeroed(bad) if isinstance(X, Stored) else np.where(np.isfinite(X), X, 0)
 
 
 def _numbers(y, settings: Settings, _, dtype):
