@@ -215,6 +215,20 @@ def split(structure, widths, coef: np.ndarray):
     return jax.tree.unflatten(structure, [coef[rows] for rows in leaf_slices(widths)])
 
 
+def to_double(value, name: str) -> np.ndarray:
+    """Return parameters as a float64 array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not numeric.
+    """
+    try:
+        return to_numeric(value, name).astype(np.float64)
+    except TypeError as error:
+        raise TypeError(f"`{name}` cannot be converted to an array of numbers. {error}") from error
+
+
 def join(coef, name: str = "coef"):
     """Return coefficients in the structure of X as (structure, widths, array (features, *outputs)).
 
@@ -227,10 +241,7 @@ def join(coef, name: str = "coef"):
     """
     refuse_iterator(coef)
     leaves, structure = jax.tree.flatten(coef)
-    try:
-        leaves = [to_numeric(leaf, name).astype(np.float64) for leaf in leaves]
-    except TypeError as error:
-        raise TypeError(f"`{name}` cannot be converted to arrays of numbers. {error}") from error
+    leaves = [to_double(leaf, name) for leaf in leaves]
     if not leaves or any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError(
             f"`{name}` must hold arrays (features, ...), but scalars or nothing was given."

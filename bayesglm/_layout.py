@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, _process, labels
-from bayesglm._input import Names, check_names, neuron_names, time_indexed, to_numeric
+from bayesglm._input import Names, check_names, neuron_names, time_indexed
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ class Layout:
                 f"Params must have length two, (coef, intercept), but have length {len(params)}."
             )
         structure, widths, coef = _design.join(params[0], "coef")
-        intercept = to_numeric(params[1], "intercept").astype(np.float64)
+        intercept = _design.to_double(params[1], "intercept")
         outputs = self.outputs
         if structure != self.structure:
             raise TypeError(f"`coef` has the structure {structure}, but X has {self.structure}.")

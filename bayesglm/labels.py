@@ -145,7 +145,7 @@ def check_count(value: Any) -> int:
     """
     count = np.asarray(value).item() if getattr(value, "size", None) == 1 else value
     is_real = isinstance(count, numbers.Real)
-    if not (is_real and count >= 2 and float(count).is_integer()):
+    if not (is_real and 2 <= count < 1 << 31 and float(count).is_integer()):
         raise ValueError(
             "The number of classes must be an integer greater than or equal to 2. "
             f"`n_classes={value!r}` was provided."

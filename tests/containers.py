@@ -52,16 +52,22 @@ def objects(values):
 
 def on_disk(values):
     """Return a memory map of a file that goes with it."""
-    file = tempfile.TemporaryFile()
-    file.write(np.ascontiguousarray(values).tobytes())
-    file.flush()
-    return np.memmap(file, values.dtype, "r", shape=values.shape)
+    with tempfile.TemporaryFile() as file:
+        file.write(np.ascontiguousarray(values).tobytes())
+        file.flush()
+        return np.memmap(file, values.dtype, "r", shape=values.shape)
 
 
 def timed(values):
     """Return values on a time axis."""
     kind = nap.Tsd if values.ndim == 1 else nap.TsdFrame
     return kind(t=np.arange(len(values)) / 100.0, d=np.array(values))
+
+
+def mixed(values):
+    """Return truths in columns of several types."""
+    held = frame(values)
+    return held if held.ndim == 1 else held.astype(dict(zip(held, (bool, "Int8"), strict=False)))
 
 
 #: Ways to hold numbers, (rows,) or (rows, columns), some of them missing (NaN).
@@ -118,9 +124,7 @@ TRUTHS = {
     "objects, bool": lambda a: a.astype(bool).astype(object),
     "pandas bool": lambda a: frame(a).astype(bool),
     "pandas boolean": lambda a: frame(a).astype("boolean"),
-    "mixed columns": lambda a: (
-        frame(a) if a.ndim == 1 else frame(a).astype({"c0": bool, "c1": "Int8"})
-    ),
+    "mixed columns": mixed,
     "polars bool": lambda a: polar(a.astype(bool)),
 }
 

@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+import tables
 from jax.scipy.special import gammaln
 from scipy import stats
 from scipy.integrate import cumulative_simpson, simpson
 
+import bayesglm as nmo
 from bayesglm import links
+from bayesglm._likelihood import sample_loss
 from bayesglm.distributions import (
     BernoulliPredictor,
     CategoricalPredictor,
@@ -466,3 +469,30 @@ def test_predictor_and_scale_broadcast(name):
 def test_a_predictor_of_integers_is_one_of_floats(name):
     kind, _, link = LIKELIHOODS[name]
     np.testing.assert_array_equal(kind(1, link, 0.5).log_prob(1), kind(1.0, link, 0.5).log_prob(1))
+
+
+@pytest.mark.parametrize(
+    ("family", "link"),
+    [(f, link) for f, several in tables.FAMILY_LINKS.items() for link in several],
+)
+def test_the_slope_of_a_loss_is_as_exact_as_its_arguments(family, link):
+    """No cancellation: in float32 it is off by what rounding of y, of the predictor and of itself explains."""
+    model, mean_of = getattr(nmo.observation_models, f"{family}Observations")(), links.resolve(link)
+    eta = np.geomspace(1e-3, 1e3, 49) if link == "one_over_x" else np.linspace(-12, 12, 49)
+    eta = eta.astype(np.float32)
+    near = np.maximum(np.round(np.asarray(mean_of(eta))), 1.0)
+    responses = (0, 1) if family == "Bernoulli" else (1, near, 1e4)
+
+    def slope(eta, y):
+        return jax.grad(lambda eta: sample_loss(model, y, eta, mean_of).sum())(eta)
+
+    for y in (np.full(eta.shape, value, np.float32) for value in responses):
+        found = np.asarray(slope(eta, y), float)
+        with jax.enable_x64(True):
+            e, r = eta.astype(float), y.astype(float)
+            exact, by_eta = jax.jvp(lambda e: slope(e, r), (e,), (np.ones_like(e),))  # noqa: B023
+            _, by_y = jax.jvp(lambda r: slope(e, r), (r,), (np.ones_like(r),))  # noqa: B023
+            rounding = np.abs(exact) + np.abs(by_eta * e) + np.abs(by_y * r)
+            # The normal hazard is an exponential of up to 12**2 / 2, which costs as many roundings.
+            allowed = 72 * np.finfo(np.float32).eps * np.asarray(rounding) + 1e-30
+            assert (np.abs(found - np.asarray(exact)) <= allowed).all()

@@ -1,5 +1,6 @@
 """Laws of input, settings and files, over generated cases: the same ones in every run."""
 
+import containers
 import generated
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,6 +24,29 @@ def test_generated_cases_keep_the_law(name):
 
     check()
     assert len(seen) >= law.count
+
+
+PLAIN = generated.Held(
+    "PopulationGLM", "Poisson", "Ridge", "quarters", "matrix", "float64", "float64", 0.0, "float64", 0.1, "rows",
+    "float64", "cells", "float64", None, "strings", 1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", generated.ways())
+def test_the_container_of_numbers_does_not_matter(name):
+    values = {"whole": containers.WHOLE, "truths": containers.TRUTHS}
+    kind = next((kind for kind, table in values.items() if name in table), "quarters")
+    case = PLAIN._replace(values=kind, features=name, more_features=name)
+    if kind == "quarters":
+        case = case._replace(holes=0.02, responses=name, weights=name, offsets=name)
+    generated.check_held(case)
+
+
+@pytest.mark.parametrize("name", containers.LABELS | containers.COMPLETE_LABELS)
+def test_the_container_of_labels_does_not_matter(name):
+    case = PLAIN._replace(face="ClassifierGLM", family="Categorical", responses=name)
+    missing = 0.1 if name in containers.LABELS else 0.0
+    generated.check_held(case._replace(missing=missing))
 
 
 def test_there_are_two_thousand_cases():

@@ -366,6 +366,11 @@ REFUSED |= {
         TypeError,
         "must be a NumPyro distribution",
     ),
+    "more classes than anything": (
+        lambda: nmo.glm.ClassifierGLM(10**400),
+        ValueError,
+        "number of classes must be an integer",
+    ),
     "a seed of many digits": (
         lambda: FITTED.simulate(10**400, X),
         TypeError,

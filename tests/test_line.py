@@ -51,6 +51,17 @@ def test_every_search_ends_low_and_flat_enough(left):
         assert count <= 20, name
 
 
+def test_a_search_before_a_wall_goes_far_enough():
+    """The slope gets steeper up to where the value jumps: there is nowhere flat to end."""
+    wall = (lambda t: -t - t**2 if t < 0.3 else 1e9, lambda t: -1.0 - 2.0 * t if t < 0.3 else 1e9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FUNCTIONS, "wall", wall)
+        found, trials, failed = search(["wall"], 0.5)
+    assert not failed.any()
+    assert 0.1 < found[0] < 0.3
+    assert trials[0] <= 16
+
+
 def test_lanes_do_not_see_each_other():
     together = search(list(FUNCTIONS), 0.3)
     for k, name in enumerate(FUNCTIONS):

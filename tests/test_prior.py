@@ -204,6 +204,21 @@ def test_value_and_gradient_of_lanes_are_those_of_the_textbook(name, rng):
     np.testing.assert_allclose(bend, (sum(ends) - 2 * expected) / e**2, atol=1e-4)
 
 
+def test_log_determinants_and_traces_are_those_of_each_lane(rng):
+    mask, strength = MASK.astype(bool), np.array([0.5, 2.0, 7.0])
+    root = rng.normal(size=(3, 1, P, P))
+    covariance = root @ np.swapaxes(root, -1, -2)
+    for terms in (prior.Gaussian(full_rank(P), strength), prior.Gaussian(None, strength)):
+        lane = prior.Prior.of(terms, mask).in_lanes(3)
+        matrix = np.eye(P) if terms.precision is None else full_rank(P)
+        (log_det,), (trace,) = lane.log_det(mask.T[:, None]), lane.trace(covariance)
+        for k in range(3):
+            inner = strength[k] * matrix[np.ix_(mask[:, k], mask[:, k])]
+            np.testing.assert_allclose(log_det[k, 0], np.linalg.slogdet(inner)[1], rtol=1e-12)
+            expected = strength[k] * np.trace(matrix @ covariance[k, 0])
+            np.testing.assert_allclose(trace[k, 0], expected, rtol=1e-12)
+
+
 # -- the joint density -----------------------------------------------------------------------------
 
 
@@ -340,6 +355,17 @@ def test_a_huge_strength_of_differences_leaves_a_polynomial():
     np.testing.assert_allclose(model.coef_, lines @ expected[:2], atol=1e-5)
 
 
+def test_every_solver_says_whether_its_step_is_fixed():
+    class Silent(nmo.solvers.Solver):
+        """A solver that has no such argument."""
+
+        init = step = resume = None
+
+    assert Silent.stepsize is None
+    for name in nmo.solvers.list_available_algorithms():
+        assert hasattr(nmo.solvers.make_solver(name, {}), "stepsize")
+
+
 # -- propriety and the report ----------------------------------------------------------------------
 
 
@@ -349,6 +375,19 @@ def test_directions_that_neither_prior_nor_data_know_are_named():
     model = nmo.glm.GLM("Poisson", None, kind, strength)
     with pytest.raises(ValueError, match="improper: features a combination of .* dependent"):
         model.sample_posterior(flat, tables.RESPONSES["Poisson"][:N, 0], progress_bar=False)
+
+
+@pytest.mark.parametrize("kind", ["Lasso", "parts"])
+def test_changes_common_to_all_classes_need_a_prior(kind):
+    """Where a prior singles out a class somewhere, coefficients that it leaves free may shift all together."""
+    kind, strength = (
+        OWN["parts"]
+        if kind == "parts"
+        else (kind, np.array([0.1, 0.0, 0.1, 0.1])[:, None] * np.ones(3))
+    )
+    model = nmo.glm.ClassifierGLM(3, None, kind, strength)
+    with pytest.raises(ValueError, match="improper.*same for all classes"):
+        model.sample_posterior(X, tables.LABELS[:N, 0], progress_bar=False)
 
 
 def test_numbers_of_a_prior_are_those_of_its_matrix(rng):

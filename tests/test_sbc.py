@@ -5,7 +5,9 @@ import pytest
 from studies import sbc
 
 
-@pytest.mark.parametrize("name", ["Poisson, Lasso", "Bernoulli, Ridge, weights"])
+@pytest.mark.parametrize(
+    "name", ["Poisson, Lasso", "Bernoulli, Ridge, weights", "Gaussian, smooth", "Poisson, gains"]
+)
 def test_ranks_of_true_parameters_are_uniform_under_the_laplace_method(name):
     found, trusted, _ = sbc.ranks(sbc.CASES[name], "laplace", 100)
     assert trusted > 0.9

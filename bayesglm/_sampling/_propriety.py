@@ -48,6 +48,9 @@ class View(NamedTuple):
     labels: list[str]
     neurons: list | None  # labels, of a population
     directions: list  # of each neuron, flat combinations of other features, (features, directions)
+    unseen: (
+        np.ndarray
+    )  # bool (neurons,): neither softmax nor prior see some change common to all classes
 
     @property
     def is_flat(self) -> np.ndarray:
@@ -74,6 +77,7 @@ def check(view: View) -> None:
     if view.flat_intercept:
         _check_link(view)
         _check_silent(view)
+    _check_shifts(view)
     _check_rank(view)
 
 
@@ -110,6 +114,15 @@ def _check_silent(view: View) -> None:
             f"The posterior{_named(view, silent)} is improper: no finite intercept gives the mean response (a silent "
             "neuron, or a class that never occurs), and the intercept's prior is flat. Leave such neurons out, or use "
             "`prior='auto'` with an UnRegularized model, or pass a proper `intercept_prior`."
+        )
+
+
+def _check_shifts(view: View) -> None:
+    if view.unseen.any():
+        raise ImproperPosteriorError(
+            f"The posterior{_named(view, np.flatnonzero(view.unseen))} is improper: a change of coefficients that is "
+            "the same for all classes changes neither the likelihood nor the prior, which has no strength along it. "
+            "Give every feature a positive strength and a precision that is not singular, or use Ridge."
         )
 
 

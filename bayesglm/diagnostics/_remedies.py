@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from bayesglm import _families
 from bayesglm.diagnostics._check import Check
 from bayesglm.observation_models import (
-    BernoulliObservations,
-    CategoricalObservations,
     GammaObservations,
     GaussianObservations,
     NegativeBinomialObservations,
     PoissonObservations,
 )
 
-_COUNTS = (PoissonObservations, NegativeBinomialObservations)
 _ROBUST = "`summary(X, y, robust=True)` has standard errors that hold all the same"
 
 
@@ -61,7 +59,7 @@ def advise(check: Check, facts: Facts) -> str:
 
 def _estimable(facts: Facts, check) -> str:
     who = "Leave such neurons out" if facts.population else "Take another response"
-    if facts.is_a(CategoricalObservations):
+    if _families.is_labels(facts.model):
         who += ", or leave out the class that never occurs"
     return f"{who}." if facts.penalised else f"{who}, or sample with `prior='auto'`."
 
@@ -104,7 +102,7 @@ _LINKS = {
 
 def _link(facts: Facts, check) -> str:
     features = "curves (splines, squares) or products of features"
-    if facts.is_a(CategoricalObservations):
+    if _families.is_labels(facts.model):
         return f"Add {features}: classes have no other inverse link."
     if facts.is_a(GaussianObservations):
         other = " (or `'exp'`, for means that are positive)" if facts.positive else ""
@@ -123,7 +121,7 @@ def _calibration(facts: Facts, check) -> str:
 
 def _distribution(facts: Facts, check) -> str:
     if facts.is_a(PoissonObservations):
-        return "Try NegativeBinomial, or add missing features."
+        return "Try NegativeBinomial, or ZeroInflatedPoisson where zeros alone are too many, or add missing features."
     if facts.is_a(NegativeBinomialObservations):
         return (
             "Estimate the `scale` of NegativeBinomial (`scale='estimate'`, or `sample_posterior`), or add missing "
@@ -134,7 +132,7 @@ def _distribution(facts: Facts, check) -> str:
         return f"Look for outliers and heavy tails; try {other}; add missing features."
     if facts.is_a(GammaObservations):
         return "Try the log of the response with Gaussian observations, or add missing features."
-    if facts.is_a(BernoulliObservations):
+    if _families.is_binary(facts.model):
         return "Add missing features, or try another inverse link."
     return "Try another observation model, or add missing features."
 
@@ -153,7 +151,7 @@ def _spread(facts: Facts, check) -> str:
 def _outliers(facts: Facts, check) -> str:
     what = (
         "events that should not be there"
-        if facts.is_a(BernoulliObservations, *_COUNTS)
+        if _families.is_discrete(facts.model)
         else "wrong units, artefacts"
     )
     other = " If they are right, use NegativeBinomial." if facts.is_a(PoissonObservations) else ""

@@ -6,16 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesglm import observation_models
+from bayesglm import _families
 from bayesglm._messages import Message
 from bayesglm._sampling import _laplace, _passes, _target
 from bayesglm.glm import _lanes, _results, _robust
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._solve import listed
 from bayesglm.glm._values import Fit
-
-# Families whose dispersion multiplies the variance of the estimates, so that its estimation widens their distribution.
-_ESTIMATED = (observation_models.GaussianObservations, observation_models.GammaObservations)
 
 
 class Errors(NamedTuple):
@@ -96,17 +93,16 @@ def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
     given = _robust.pieces(family, at.lanes, at.hessian, covariance)
     dof = np.asarray(_results.residual_dof(problem, coef), float)
     dof = np.broadcast_to(dof.ravel(), (problem.n_neurons,))
+    # a dispersion that multiplies the variance of the estimates widens their distribution by being estimated
+    free = _families.has_free_scale(problem.observation_model)
     if sandwich is None:
-        found = _from_information(given, dof, isinstance(problem.observation_model, _ESTIMATED))
+        found = _from_information(given, dof, free)
         found.variance[~np.isfinite(fitted)] = np.nan
         found.variance[fitted == 0] = 0.0
     else:
         rows = family, at.shared, at.lanes, theta
         found = _robust.spread(sandwich, given, problem.rows.n, dof, *rows)
-        if (
-            isinstance(problem.observation_model, _ESTIMATED)
-            and sandwich.kind in _robust.HETEROSCEDASTIC
-        ):
+        if free and sandwich.kind in _robust.HETEROSCEDASTIC:
             found = found._replace(dof=np.repeat(dof[:, None], found.dof.shape[1], axis=1))
     positive = problem.layout.spread(at.least > 0)
     found.variance[~positive] = np.nan

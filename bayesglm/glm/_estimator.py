@@ -13,8 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from bayesglm import labels, solvers
-from bayesglm._input import to_numeric
+from bayesglm import _design, labels, solvers
 from bayesglm._layout import Layout, shown
 from bayesglm._messages import tell
 from bayesglm.glm import _attach, _fitting, _save, _settings, _traced
@@ -478,7 +477,7 @@ class Estimator(BaseEstimator):
 
 
 def _numbers(value, name: str):
-    return None if value is None else to_numeric(value, name).astype(np.float64)
+    return None if value is None else _design.to_double(value, name)
 
 
 def _as_shown(layout: Layout, params):

@@ -1,4 +1,4 @@
-"""Models of many responses, of class labels, and of both."""
+"""Models of many responses, of class labels, and of both; and of what files hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from bayesglm import labels, posterior
 from bayesglm._input import is_one_of, to_labels
 from bayesglm._layout import shown
-from bayesglm.glm import _prediction, _traced
+from bayesglm._messages import tell
+from bayesglm.glm import _prediction, _save, _traced
 from bayesglm.glm._edge import new_rows
 from bayesglm.glm._estimator import argument
 from bayesglm.glm._glm import GLM
@@ -280,3 +281,37 @@ class ClassifierPopulationGLM(ClassifierGLM, PopulationGLM):
 KINDS = {
     kind.__name__: kind for kind in (GLM, PopulationGLM, ClassifierGLM, ClassifierPopulationGLM)
 }
+
+
+def load_model(filename, mapping_dict=None):
+    """Load an estimator that `save_params` wrote.
+
+    Nothing in the file is executed or unpickled.
+
+    Parameters
+    ----------
+    filename : str or Path
+    mapping_dict : dict, optional
+        Functions and classes of your own that the file knows by name only, such as
+        ``{"inverse_link_function": my_link}``; parameters of components as ``"regularizer__mask"``.
+
+    Returns
+    -------
+    : GLM, PopulationGLM, ClassifierGLM or ClassifierPopulationGLM
+
+    Raises
+    ------
+    ValueError
+        If the file is not one of ours or was tampered with, or a name in it is unknown.
+    FileNotFoundError
+        If there is no such file.
+
+    Warns
+    -----
+    UserWarning
+        Naming the parameters that `mapping_dict` replaces.
+    """
+    saved = _save.read(filename, KINDS, mapping_dict)
+    estimator = saved.kind._restored(saved)
+    tell(saved.messages)
+    return estimator

@@ -9,7 +9,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 
-from bayesglm import links, observation_models, solvers
+from bayesglm import _families, links, observation_models, solvers
 from bayesglm._messages import Message
 from bayesglm.glm import _own_solver, _results, _solve
 from bayesglm.glm._problem import Problem
@@ -49,7 +49,7 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         coef, intercept = problem.params(outcome.theta)
         dof = _results.residual_dof(problem, coef)
         scale = _results.scale(problem, outcome.residual, outcome.scale, dof, coef, intercept)
-        if not (problem.prior.absolute and getattr(problem.observation_model, "has_scale", False)):
+        if not (problem.prior.absolute and _families.has_free_scale(problem.observation_model)):
             break
         # the mode moves with the dispersion that an absolute prior is weighed against
         good = np.isfinite(scale) & (scale > 0)

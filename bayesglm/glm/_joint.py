@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpyro.distributions as dist
 
-from bayesglm import links, observation_models
+from bayesglm import _families, links
 from bayesglm import model as joint_model
 from bayesglm.glm import _lanes
 from bayesglm.glm._problem import Problem
@@ -75,7 +75,7 @@ def default_scale_prior(problem) -> dist.Distribution | None:
 
 def _scale(model, fitted, scale, scale_prior):
     """Return a distribution to sample the dispersion from, or its fixed value."""
-    if scale_prior is None and not getattr(model, "has_scale", False):
+    if scale_prior is None and not _families.has_free_scale(model):
         return dispersion(model, fitted)
     if isinstance(scale, str) and scale == "sample":
         _lanes.check_scale_prior(model, scale_prior)
@@ -109,11 +109,7 @@ def check_priors(prior, scale_prior, intercept_prior) -> None:
 
 def check_counts(observation_model, y, weight) -> None:
     """Raise a ValueError if a response of a family of counts is not an integer."""
-    counts = (
-        observation_models.PoissonObservations,
-        observation_models.NegativeBinomialObservations,
-    )
-    if isinstance(observation_model, counts) and ((y != np.round(y)) & (weight > 0)).any():
+    if _families.is_count(observation_model) and ((y != np.round(y)) & (weight > 0)).any():
         raise ValueError(
             f"{type(observation_model).__name__} describe counts, but `y` has values that are not "
             "integers: there is no joint density. (`fit` accepts them as a quasi-likelihood.)"
@@ -130,9 +126,8 @@ def weakly(problem: Problem) -> tuple[Problem, joint_model.WeakIntercept]:
     rows, X = problem.rows, problem.rows.design.matrix
     # neurons share their features, and so the units of these: those of the rows as often as neurons have them
     mean, spread = moments(X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None])
-    model = problem.observation_model
-    gaussian = isinstance(model, observation_models.GaussianObservations)
-    identity = gaussian and links.canonical(problem.inverse_link) is links.identity
+    real = _families.is_real(problem.observation_model)
+    identity = real and links.canonical(problem.inverse_link) is links.identity
     unit, location = np.ones(problem.n_neurons), np.zeros(problem.n_neurons)
     if identity:
         location, unit = moments(rows.y, rows.weight)

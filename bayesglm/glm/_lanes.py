@@ -64,7 +64,7 @@ def has_dispersion(problem: Problem) -> bool:
 
 def check_scale_prior(observation_model, prior) -> None:
     """Raise a ValueError if a dispersion is to be sampled, but has no prior."""
-    if prior is None and getattr(observation_model, "has_scale", False):
+    if prior is None and _families.has_free_scale(observation_model):
         raise ValueError(
             f"{type(observation_model).__name__} has a dispersion for which no prior is known. Pass a `scale_prior` (a "
             "NumPyro distribution of one positive number), or use `scale='plugin'` to fix it at the fitted one."

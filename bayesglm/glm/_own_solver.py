@@ -108,6 +108,11 @@ class Task:
                 "A dispersion that is part of the loss is estimated by the solvers of this package only. Give the "
                 "observation model a number, or leave `solver_name` out."
             )
+        if self.problem.prior.absolute:
+            raise ValueError(
+                "A prior of unit 'absolute' is weighed against the rows by the solvers of this package only. Use a "
+                "term of unit 'row', or leave `solver_name` out."
+            )
         kind = solvers.get_solver(settings.solver_name).implementation
         regularizer = settings.regularizer.within(self.problem.mask)
         strength, how = settings.regularizer_strength, settings.solver_kwargs

@@ -151,7 +151,7 @@ class Problem:
         )
         if whole or not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
-        power = self._mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
+        power = self.mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
         family = observation_models.static(self.observation_model)
@@ -238,7 +238,7 @@ class Problem:
         layout = replace(self.layout.select(neurons), tied=prior.ties(len(neurons)))
         return replace(self, rows=rows, layout=layout, prior=prior, scale=scale)
 
-    def _mean(self, values) -> np.ndarray:
+    def mean(self, values) -> np.ndarray:
         """Return the weighted mean over rows of values (samples, neurons), per neuron."""
         weight = np.broadcast_to(self.rows.weight, values.shape)
         total = np.maximum(self.rows.n, np.finfo(float).tiny)
@@ -248,8 +248,8 @@ class Problem:
         """Return the mean response of each neuron, (neurons,), or its class frequencies, (neurons, classes)."""
         y = self.rows.y
         if self.n_classes is None:
-            return self._mean(y)
-        return np.stack([self._mean(y == k) for k in range(self.n_classes)], -1)
+            return self.mean(y)
+        return np.stack([self.mean(y == k) for k in range(self.n_classes)], -1)
 
     @property
     def absent(self) -> np.ndarray:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.util import is_prng_key
 
-from bayesglm import _process, observation_models, posterior
+from bayesglm import _families, _process, links, posterior
 from bayesglm._design import Stored
 from bayesglm._input import is_one_of
 from bayesglm._messages import Message
@@ -200,12 +200,15 @@ def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
     # a class that never occurs has a very small, finite intercept
     if problem.n_classes is not None:
         intercept = np.where(np.ptp(intercept, axis=1, keepdims=True) > 30.0, -np.inf, intercept)
+    unseen = np.zeros(n_neurons, bool)
+    if problem.inverse_link is links.log_softmax and not problem.prior.zero_sum(problem.n_classes):
+        unseen = problem.prior.unseen_shifts(n_neurons)
     return _propriety.View(
         problem.observation_model, problem.inverse_link, design.matrix,
         problem.rows.y, np.broadcast_to(problem.rows.weight, problem.rows.y.shape), problem.n_classes,
         problem.prior.unpenalised().reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
         problem.layout.feature_labels, problem.layout.neuron_labels,
-        [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)],
+        [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)], unseen,
     )  # fmt: skip
 
 
@@ -231,10 +234,9 @@ def _unfitted(problem: Problem, settings: Settings) -> Fit:
     """Return a start for posteriors that have a mode where the likelihood has none."""
     coef, intercept = problem.initial()
     intercept = np.clip(np.nan_to_num(intercept, nan=0.0, posinf=5.0, neginf=-5.0), -1e6, 1e6)
-    model = problem.observation_model
-    scale = problem.dispersion
-    if getattr(model, "has_scale", False):
-        relative = isinstance(model, observation_models.GammaObservations)
+    model, scale = problem.observation_model, problem.dispersion
+    if _families.has_free_scale(model):
+        relative = _families.kind_of(model).relative_residual
         unit = np.abs(problem.rows.y.mean(axis=0)) if relative else 1.0
         scale = np.square(_lanes.spread(problem.rows) / unit)
     return Fit(problem.layout, settings, coef, np.atleast_1d(intercept), scale)

@@ -9,16 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesglm import _design, labels, links, observation_models, regularizer, solvers
+from bayesglm import _design, _families, labels, links, observation_models, regularizer, solvers
 from bayesglm._layout import Layout
 from bayesglm._messages import Message
-
-# Families whose responses cannot be negative.
-_POSITIVE = (
-    observation_models.PoissonObservations,
-    observation_models.GammaObservations,
-    observation_models.NegativeBinomialObservations,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,11 +169,9 @@ class Settings:
 
 def _observation_model(value, kind: str, population: bool, classifier: bool):
     model = observation_models.resolve(value)
-    if isinstance(model, observation_models.CategoricalObservations) and not classifier:
+    if _families.is_labels(model) and not classifier:
         other = "ClassifierPopulationGLM" if population else "ClassifierGLM"
-        raise TypeError(
-            f"{kind} does not take CategoricalObservations; use `bayesglm.glm.{other}`."
-        )
+        raise TypeError(f"{kind} does not take {type(model).__name__}; use `bayesglm.glm.{other}`.")
     return model
 
 
@@ -326,7 +317,7 @@ def describe(tags, settings: Settings) -> None:
     if classifier:
         tags.classifier_tags.multi_class = settings.n_classes > 2
     tags.input_tags.allow_nan = True
-    tags.target_tags.positive_only = isinstance(settings.observation_model, _POSITIVE)
+    tags.target_tags.positive_only = _families.is_positive(settings.observation_model)
     tags.target_tags.required = True
     tags.target_tags.one_d_labels = classifier and not population
     tags.target_tags.two_d_labels = classifier and population

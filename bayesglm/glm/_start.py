@@ -58,7 +58,7 @@ def _bisected(problem: Problem, objective: Objective, theta) -> np.ndarray:
     offset = np.broadcast_to(rows.offset, rows.y.shape).astype(float)
     least = np.where(used, offset, np.inf).min(axis=0).reshape(theta.shape[:2])
     most = np.where(used, offset, -np.inf).max(axis=0).reshape(theta.shape[:2])
-    mean = problem._mean(offset).reshape(theta.shape[:2])
+    mean = problem.mean(offset).reshape(theta.shape[:2])
     start = theta[..., -1]
     low, high = start + mean - most, start + mean - least
     slope, at_low, at_high = (_slope(objective, theta, b) for b in (start, low, high))

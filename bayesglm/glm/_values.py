@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesglm import _design, _process, observation_models, posterior, solvers
-from bayesglm._input import Names, to_numeric
+from bayesglm import _design, _families, _process, observation_models, posterior, solvers
+from bayesglm._input import Names
 from bayesglm._layout import Layout
 from bayesglm._messages import Message
 from bayesglm.glm._settings import Settings
@@ -122,11 +122,7 @@ class Fit:
 
     def with_intercept(self, value) -> Fit:
         """Return the fit with other intercepts; None for none."""
-        value = (
-            None
-            if value is None
-            else np.atleast_1d(to_numeric(value, "intercept_").astype(np.float64))
-        )
+        value = None if value is None else np.atleast_1d(_design.to_double(value, "intercept_"))
         old = None if self.intercept is None else self.intercept.shape
         fit = self._edited(old, None if value is None else value.shape)
         return replace(fit, intercept=value)
@@ -215,7 +211,7 @@ def dispersion(model, fitted):
     ValueError
         If that is not known.
     """
-    free = getattr(model, "has_scale", False) or getattr(model, "estimates_scale", False)
+    free = _families.has_free_scale(model) or getattr(model, "estimates_scale", False)
     own = not observation_models.is_native(model)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)

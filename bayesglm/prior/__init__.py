@@ -6,7 +6,8 @@ solvers, samplers, the joint density and the report need is derived from these.
 
 from bayesglm.prior import _mixture as mixture
 from bayesglm.prior._gaussian import Gaussian
-from bayesglm.prior._kinked import ElasticNet, GroupLaplace, Laplace, Separable
+from bayesglm.prior._group import GroupLaplace
+from bayesglm.prior._kinked import ElasticNet, Laplace, Separable
 from bayesglm.prior._lanes import LanePrior
 from bayesglm.prior._mixture import Mixing
 from bayesglm.prior._numbers import Numbers, numbers

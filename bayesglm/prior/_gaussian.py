@@ -31,14 +31,15 @@ class Gaussian(Term):
 
     arrays = ("strength",)
     degree = 0.5
-    _held = ("location", "precision", "rank", "log_det")
+    _held = ("location", "precision", "rank", "base_log_det")
 
     def __init__(self, precision=None, strength=1.0, location=None, *, features=None, unit="row"):
         super().__init__(strength, features=features, unit=unit)
         if precision is not None and not isinstance(precision, Precision):
             precision = Dense(precision)
         self.location, self.precision = location, precision
-        self.rank = self.log_det = None
+        # of the precision among the coefficients in use, (lanes, columns), in lane form
+        self.rank = self.base_log_det = None
 
     @property
     def couples(self):
@@ -128,7 +129,7 @@ class Gaussian(Term):
         rank, log_det = (to_lanes(a[None])[..., 0] for a in self._moments(mask))
         leading = _leading(self.precision)
         strength = lanes.strength[..., :1]
-        return lanes.replace(strength=strength, precision=leading, rank=rank, log_det=log_det)
+        return lanes.replace(strength=strength, precision=leading, rank=rank, base_log_det=log_det)
 
     # -- of lanes ----------------------------------------------------------------------------------
 
@@ -171,6 +172,22 @@ class Gaussian(Term):
         """Return the curvature as matrices that broadcast to (lanes, columns, features, features)."""
         return self.strength[..., None] * self.precision.dense()
 
+    def log_det(self, mask):
+        """Return the log-determinant on the range of the precision of each column, (lanes, columns)."""
+        if self.precision is None:
+            own = np.where(mask & (self.strength > 0), self.strength, 1.0)
+            return np.sum(np.log(own), axis=-1)
+        strength = np.broadcast_to(self.strength[..., 0], mask.shape[:2])
+        positive = strength > 0
+        own = self.rank * np.log(np.where(positive, strength, 1.0)) + self.base_log_det
+        return np.where(positive, own, 0.0)
+
+    def trace(self, covariance):
+        """Return the trace of the precision times covariances (lanes, columns, features, features)."""
+        if self.precision is None:
+            return np.sum(self.strength * np.diagonal(covariance, axis1=-2, axis2=-1), axis=-1)
+        return self.strength[..., 0] * self.precision.trace(covariance)
+
     def shrunk(self, coef, strength):
         """Return the minimiser of the penalty plus half the squared distance."""
         xp = namespace(coef)
@@ -195,14 +212,14 @@ class Gaussian(Term):
             squared = jnp.sum(off * self._times(off), axis=-1)
             rate = jnp.broadcast_to(rate[..., 0], squared.shape)
             found = _distributions.coupled_log_prob(
-                rate, self.rank, self.log_det, squared, zero_sum
+                rate, self.rank, self.base_log_det, squared, zero_sum
             )
             return jnp.sum(found, axis=-1)
         found = super().log_prob(coef, weight, mask, zero_sum)
         if not zero_sum:
             return found
         # one dimension less than there are classes, all alike
-        proper, density = self._sound(weight, mask)
+        proper, density = self.sound(weight, mask)
         top = jnp.broadcast_to(density.log_prob(density.loc), mask.shape)
         return found - lane_sum(jnp.where(proper, top, 0.0)) / mask.shape[-2]
 

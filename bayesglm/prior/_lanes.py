@@ -139,6 +139,20 @@ class LanePrior(NamedTuple):
                 hessian[where] += np.where(both[where], term.matrix(), 0.0)
         return hessian
 
+    def log_det(self, mask):
+        """Return the log-determinants on the ranges of the precisions, for each normal term (lanes, columns)."""
+        some = [term for term in self.terms if hasattr(term, "log_det")]
+        return [term.log_det(_taken(mask, term.features)) for term in some]
+
+    def trace(self, covariance):
+        """Return traces of precisions times covariances (lanes, columns, features, features), of each normal term."""
+        found = []
+        for term in self.terms:
+            if hasattr(term, "trace"):
+                rows = np.arange(covariance.shape[-1])[index_of(term.features)]
+                found.append(term.trace(covariance[..., rows[:, None], rows[None, :]]))
+        return found
+
     # -- kinks -------------------------------------------------------------------------------------
 
     @property

@@ -128,6 +128,18 @@ class Prior:
                 found.append(directions)
         return np.concatenate(found, axis=1)
 
+    def unseen_shifts(self, n_neurons: int) -> np.ndarray:
+        """Return whether it is flat along some change of coefficients common to all classes, bool (neurons,)."""
+        by_class = lambda a: a.reshape(len(a), n_neurons, -1)  # noqa: E731
+        found = by_class(self.unpenalised()).all(axis=2).any(axis=0)
+        for term in self.terms:
+            if term.couples:
+                mask = self._masked(term)
+                used, strong = by_class(mask).all(axis=2), by_class(term.proper(mask)).any(axis=2)
+                for k in np.flatnonzero(strong.any(axis=0)):
+                    found[k] |= bool(term.null_space(used[:, k]).shape[1])
+        return found
+
     def convexity(self) -> float | None:
         """Return the smallest curvature of the penalty where that is the strength of normal priors, else None."""
         if self.flat or not self.smooth or any(term.couples for term in self.terms):

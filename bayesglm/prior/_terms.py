@@ -244,19 +244,20 @@ class Term:
             return -self.log_prob(coef, weight, mask, False)
         return self.total(coef, *self.rates(weight))
 
-    def _sound(self, weight, mask):
+    def sound(self, weight, mask):
+        """Return where it is proper, and the distribution of single coefficients, at a rate of one elsewhere."""
         rates = self.rates(weight)
         proper = mask & (sum(rates) > 0)
         return proper, self.density(*(jnp.where(proper, rate, 1.0) for rate in rates))
 
     def log_prob(self, coef, weight, mask, zero_sum: bool):
         """Return the log-density, normalised, of the coefficients in use."""
-        proper, density = self._sound(weight, mask)
+        proper, density = self.sound(weight, mask)
         return lane_sum(jnp.where(proper, density.log_prob(coef), 0.0))
 
     def stand_in(self, coef, weight, mask, normalised: bool):
         """Return the energy of a normal prior of the same variance in place of one with a kink."""
-        proper, density = self._sound(weight, mask)
+        proper, density = self.sound(weight, mask)
         variance = density.variance
         each = 0.5 * (jnp.square(coef - density.mean) / variance + jnp.log(variance))
         return lane_sum(jnp.where(proper, each, 0.0))

@@ -17,6 +17,9 @@ from bayesglm.solvers._metric import dot, spread
 
 _ARMIJO = 1e-4
 _MAX_TRIALS = 30
+# Trials after which half of what there is to gain serves: where the mean of a row runs to zero, a line has a wall or a
+# kink that no slope gets flat before.
+_ENOUGH = 12
 
 
 class Direction(NamedTuple):
@@ -103,7 +106,11 @@ def judge(line: Line, change, slope, *, noise, slack=0.0, left=0.5, longest=np.i
     lower = finite & (change <= noise + slack + _ARMIJO * t * line.start)
     flat = (np.abs(slope) <= left * np.abs(line.start)) | ((t >= longest) & (slope <= 0))
     # Where the gain is below rounding there is nothing to search for: the metric knows better.
-    good = lower & (flat | (t * np.abs(line.start) <= noise))
+    bracketed = np.isfinite(line.high)
+    room = np.where(slope > 0, t - line.low, np.where(bracketed, line.high - t, 0.0))
+    half = (slope <= line.start) | (np.abs(slope) * room <= -change)
+    half &= bracketed & (line.trials >= _ENOUGH)
+    good = lower & (flat | half | (t * np.abs(line.start) <= noise))
     if good.all():
         return good, ~good, line
     return good, *_next(line, change, slope, good, lower, longest)

@@ -3,13 +3,14 @@
     python -m tests.studies.generated [--cases 50000] [--workers 2] [--seed 1] [--only LAW] [--quick]
 
 prints a table of the laws, with the number of cases and of failures, and below it an example of each kind of failure,
-the shortest that was met. Cases are wide: all families, and single precision for each. A worker that dies is counted as
-a failure of its law.
+the shortest that was met; when it is interrupted, of what was seen until then. Cases are wide: all families, and single
+precision for each. A worker that dies is counted as a failure of its law.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import sys
 import time
@@ -98,6 +99,9 @@ def run_all(todo, workers: int):
                     yield future.result()
                 except BrokenProcessPool:
                     yield Found(task[0], 0, (Failure("a worker died", 1, repr(task)),))
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
 
 
 def table(found) -> str:
@@ -128,15 +132,17 @@ def main(argv=None) -> bool:
     args = parser.parse_args(argv)
     todo = tasks(500 if args.quick else args.cases, args.only, args.seed)
     found, begin, total = [], time.perf_counter(), len(todo)
-    for each in run_all(todo, args.workers):
-        found.append(each)
-        failed = sum(failure.count for failure in each.failures)
-        done = f"{len(found)} of {total} chunks, {time.perf_counter() - begin:.0f} s"
-        print(
-            f"{done}: {each.law}, {each.count} cases, {failed} failures",
-            file=sys.stderr,
-            flush=True,
-        )
+    chunks = run_all(todo, args.workers)
+    with contextlib.suppress(KeyboardInterrupt):  # what was seen until then is printed
+        for each in chunks:
+            found.append(each)
+            failed = sum(failure.count for failure in each.failures)
+            done = f"{len(found)} of {total} chunks, {time.perf_counter() - begin:.0f} s"
+            print(
+                f"{done}: {each.law}, {each.count} cases, {failed} failures",
+                file=sys.stderr,
+                flush=True,
+            )
     print(table(found))
     return not any(each.failures for each in found)
 

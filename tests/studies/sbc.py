@@ -20,6 +20,7 @@ import warnings
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.infer import Predictive
@@ -70,7 +71,47 @@ CASES = {
     "ZeroInflatedPoisson, Lasso": Case("ZeroInflatedPoisson", "Lasso"),
     "ZeroInflatedPoisson, Ridge, d=20": Case("ZeroInflatedPoisson", "Ridge", d=20),
     "Gamma (exp), Ridge, d=20": Case("Gamma", "Ridge", "exp", d=20),
+    "Gaussian, smooth": Case("Gaussian", "smooth"),
+    "Poisson, smooth, d=20, low rate": Case("Poisson", "smooth", d=20, intercept=(-2.0, 0.5)),
+    "Poisson, gains": Case("Poisson", "gains"),
 }
+
+
+class Smooth(nmo.regularizer.Regularizer):
+    """A precision of differences of neighbours and a little of each."""
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        return nmo.prior.Gaussian(self.precision(len(mask)), broadcast(strength))
+
+    @staticmethod
+    def precision(size):
+        D = np.diff(np.eye(size), axis=0)
+        return D.T @ D + 0.3 * np.eye(size)
+
+
+class Gains(nmo.prior.Separable):
+    """A kink with different slopes on its sides."""
+
+    def penalty(self, coef, rate):
+        return rate * (jnp.maximum(coef, 0.0) + 3.0 * jnp.maximum(-coef, 0.0))
+
+    def shrunk(self, coef, rate):
+        return jnp.maximum(coef - rate, 0.0) + jnp.minimum(coef + 3.0 * rate, 0.0)
+
+    def density(self, rate):
+        return dist.AsymmetricLaplace(0.0, 1.0 / (rate * np.sqrt(3.0)), 1.0 / np.sqrt(3.0))
+
+
+class GainsOnly(nmo.regularizer.Regularizer):
+    """Lasso that would rather have positive coefficients."""
+
+    smooth = False
+
+    def terms(self, strength, mask, broadcast, leaf_slices):
+        return Gains(broadcast(strength))
+
+
+OWN = {"smooth": Smooth, "gains": GainsOnly}
 
 
 def design(case: Case, rng):
@@ -90,6 +131,11 @@ def strength(case: Case, X):
     size = np.mean(np.sum(X**2, axis=1)) / 0.5
     if case.kind == "Ridge":
         return size / n
+    if case.kind == "smooth":
+        covariance = np.linalg.inv(Smooth.precision(d))
+        return np.mean(np.einsum("ni,ij,nj->n", X, covariance, X)) / 0.5 / n
+    if case.kind == "gains":  # with a mean square of 2 (1 + 1 / 27) / (4 / 3) over the squared rate
+        return np.sqrt(14.0 / 9.0 * size) / n
     if case.kind == "GroupLasso":
         return np.sqrt((d + 1) * size / d) / n
     each = np.sqrt(2.0 * size) / n
@@ -107,7 +153,11 @@ def simulate(case: Case, n_sets: int, seed: int):
     if case.how == "offset":
         how["offset"] = rng.normal(size=(len(X), n_sets))
     estimator = nmo.glm.PopulationGLM(
-        case.family, case.link, case.kind, strength(case, X), feature_mask=mask
+        case.family,
+        case.link,
+        OWN.get(case.kind, lambda: case.kind)(),
+        strength(case, X),
+        feature_mask=mask,
     )
     priors = {"intercept_prior": dist.Normal(*case.intercept)}
     if case.family in SCALED:
