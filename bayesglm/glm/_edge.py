@@ -11,7 +11,7 @@ from bayesglm import _design
 from bayesglm._design import Design
 from bayesglm._input import check_names, require_y
 from bayesglm.glm._problem import Problem
-from bayesglm.glm._rows import Rows, check_offset, checked
+from bayesglm.glm._rows import Rows, checked
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
 
@@ -54,8 +54,8 @@ def new_rows(fit: Fit, X, offset=None, dtype=None):
     """Return features of a fit, in their own precision or another, and an offset that fits beside the predictor."""
     design = _features(fit, X)
     matrix = design.matrix if dtype is None else design.matrix.astype(dtype, copy=False)
-    offset = check_offset(offset, design.n_samples, fit.layout, matrix.dtype)
-    return matrix, fit.layout.beside(offset)
+    layout = fit.layout
+    return matrix, layout.beside(layout.offset(offset, design.n_samples, matrix.dtype))
 
 
 def check_structure(fit: Fit, problem: Problem) -> None:

@@ -212,18 +212,12 @@ class Problem:
         weight = weight.reshape((lanes, -1, end - begin) if len(weight) > 1 else (1, 1, -1))
         if new > begin:
             weight = weight * (np.arange(begin, end) >= new)
-        offset = None if rows.offset is None else self._offset_lanes(last)
+        offset = None
+        if rows.offset is not None:
+            offset = self.layout.offset_in_lanes(rows.offset[begin:end]).astype(dtype)
         data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
         scale = full(self.dispersion.reshape(lanes, -1, 1).astype(dtype))
         return (*data, None if offset is None else full(offset), scale)
-
-    def _offset_lanes(self, last):
-        offset = self.rows.offset
-        if offset[0].size > 1:
-            classes = () if self.n_classes is None else (self.n_classes,)
-            offset = np.broadcast_to(offset, (len(offset), self.n_neurons, *classes))
-        offset = last(offset)
-        return offset.reshape(self.n_lanes if len(offset) > 1 else 1, -1, offset.shape[-1])
 
     def select(self, neurons: np.ndarray) -> Problem:
         """Return the problem of the neurons with the given indices."""

@@ -174,7 +174,7 @@ def checked(
         missing = ~used if finite is None else ~(used & finite[:, None])
     n_neurons = responses.shape[1]
     layout = Layout.of(settings.population, settings.n_classes, classes, design, y, n_neurons)
-    shift = check_offset(offset, design.n_samples, layout, dtype)
+    shift = layout.offset(offset, design.n_samples, dtype)
     return Rows(design, responses, weight, shift, missing), layout
 
 
@@ -226,30 +226,3 @@ def _check_weight(sample_weight, shape):
             f"counts, and {_MOST_ROWS:.1g} rows cannot be told from one more. Divide the weights by a constant."
         )
     return weight.reshape(shape[0], -1)
-
-
-def check_offset(offset, n_samples: int, layout: Layout, dtype):
-    """Return the offset in a shape that broadcasts to (samples, neurons[, classes]).
-
-    Raises
-    ------
-    ValueError
-        If it does not broadcast to the linear predictor, or is not finite.
-    """
-    if offset is None:
-        return None
-    offset = _design.to_numeric(offset, "offset").astype(dtype)
-    classes, n_neurons = layout.outputs[len(layout.neurons) :], layout.n_neurons
-    allowed = {(n_samples,): (n_samples, 1), (n_samples, n_neurons): (n_samples, n_neurons)}
-    allowed = {given: (*full, *(1 for _ in classes)) for given, full in allowed.items()}
-    if classes:
-        allowed[n_samples, n_neurons, *classes] = (n_samples, n_neurons, *classes)
-        if n_neurons == 1:
-            allowed[n_samples, *classes] = (n_samples, 1, *classes)
-    if offset.shape not in allowed:
-        raise ValueError(
-            f"`offset` has shape {offset.shape}; expected one of {sorted(allowed, key=len)}."
-        )
-    if not np.isfinite(offset).all():
-        raise ValueError("`offset` must be finite.")
-    return offset.reshape(allowed[offset.shape])
