@@ -101,6 +101,10 @@ class Layout:
         """Return what has an axis of neurons, the second, in the shape of the user."""
         return array if self.population else array[:, 0]
 
+    def each(self, array):
+        """Return what neurons have, (neurons,), in the shape of the user: () for one."""
+        return np.reshape(array, self.neurons)
+
     def widen(self, array):
         """Return what has the shape of the user with an axis of neurons, the second."""
         array = np.asarray(array)
@@ -196,6 +200,18 @@ class Layout:
     def neuron_labels(self) -> list | None:
         """A label for each neuron; None for a model of one response."""
         return self.names.of_neurons(self.n_neurons if self.population else None)
+
+    def named(self, which) -> str:
+        """Return who is meant by a mask of the neurons, for a message: the model, or neurons by their labels."""
+        return f"Neurons {self.listed(which)}" if self.population else "The model"
+
+    def listed(self, which, most: int = 10) -> str:
+        """Return the labels of the neurons of a mask, the first few of many."""
+        labels = self.neuron_labels or [0]
+        names = [str(labels[k]) for k in np.flatnonzero(which)]
+        return ", ".join(names[:most]) + (
+            f", ... ({len(names)} in all)" if len(names) > most else ""
+        )
 
     @property
     def feature_labels(self) -> list[str]:

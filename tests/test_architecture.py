@@ -101,6 +101,13 @@ def test_imports_come_from_layers_above(module):
         assert inside or layer(imported) in allowed, f"{module} imports {imported}"
 
 
+def test_only_estimators_know_estimators():
+    """What estimators are made of takes values; the estimators alone hold state."""
+    faces = {f"bayesglm.glm.{name}" for name in ("_estimator", "_glm", "_faces")}
+    assert faces <= TREES.keys()
+    assert {m for m in TREES if imports(m) & faces} <= faces | {"bayesglm.glm"}
+
+
 def test_no_import_cycles():
     TopologicalSorter({module: imports(module) for module in TREES}).prepare()
 

@@ -96,3 +96,12 @@ def test_tied_neurons_weigh_as_much_as_alone(layout, rng):
     np.testing.assert_allclose(
         balanced.sum(axis=0), layout.spread(total) if layout.tied else n, rtol=1e-12
     )
+
+
+def test_messages_name_neurons_by_their_labels(layout):
+    which = np.arange(layout.n_neurons) != 1
+    assert layout.named(which) == ("Neurons u, w" if layout.population else "The model")
+    many = Layout(True, n_neurons=12)
+    assert many.named(np.ones(12, bool)) == (
+        "Neurons 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (12 in all)"
+    )

@@ -101,6 +101,10 @@ BAD = {
         lambda: of(prior.Gaussian(full_rank(P), np.arange(4.0))),
         "one strength for all features",
     ),
+    "negative strength": (lambda: of(prior.Laplace(-1.0)), "finite and non-negative"),
+    "strengths of another shape": (lambda: of(prior.Laplace(np.ones(3))), r"\(4,\).*\(3,\)"),
+    "no such feature": (lambda: of(prior.Laplace(1.0, features=[4])), "there are 4"),
+    "a feature twice": (lambda: of(prior.Laplace(1.0, features=[1, -3])), "twice"),
     "covered twice": (
         lambda: of((prior.Flat(), prior.Laplace(1.0, features=[2]))),
         "Feature 2 has 2 terms",
@@ -117,6 +121,14 @@ def test_what_is_no_prior_is_refused(case):
     make, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_features_are_named_in_any_way_that_python_has():
+    coef = np.arange(1.0, 5.0)[None, None]
+    for features in (slice(-2, None), [2, 3], np.array([3, 2]), range(2, 4), [-1, -2]):
+        lane = of(prior.Laplace(1.0, features=features)).in_lanes(1)
+        assert lane.value(coef)[0] == 7.0
+    assert of(prior.Laplace(1.0, features=slice(None))).terms[0].features is None
 
 
 def test_a_term_with_a_kink_is_not_taken_for_a_smooth_one():
@@ -252,7 +264,7 @@ def test_the_sampler_has_the_density_of_the_model_with_priors_of_ones_own(name, 
     assert_same_density(estimator, tables.RESPONSES["Gaussian"][:N], rng)
 
 
-@pytest.mark.parametrize("name", ["dense", "gains"])
+@pytest.mark.parametrize("name", ["dense", "located", "gains"])
 def test_so_it_has_for_classes(name, rng):
     kind, strength = OWN[name]
     estimator = nmo.glm.ClassifierPopulationGLM(3, None, kind, strength)
@@ -364,6 +376,33 @@ def test_every_solver_says_whether_its_step_is_fixed():
     assert Silent.stepsize is None
     for name in nmo.solvers.list_available_algorithms():
         assert hasattr(nmo.solvers.make_solver(name, {}), "stepsize")
+
+
+@pytest.mark.parametrize("method", ["nuts", "laplace"])
+def test_draws_under_a_singular_precision_are_those_of_the_exact_posterior(method):
+    (kind, strength), y = OWN["singular"], tables.RESPONSES["Gaussian"][:N, 0]
+    model = nmo.glm.GLM("Gaussian", None, kind, strength)
+    how = {"num_samples": 300, "num_chains": 2, "scale": "plugin", "progress_bar": False}
+    model.sample_posterior(X, y, method=method, random_key=3, **how)
+    scale, Z = float(np.squeeze(model.scale_)), X - X.mean(axis=0)
+    precision = (Z.T @ Z + 0.5 * N * strength * differences(P, 2)) / scale
+    drawn = model.posterior_["posterior"]["coef"].values.reshape(-1, P)[::3]
+    # all but independent, and uncorrelated once whitened: eight tests in all, at a level of 1e-3
+    for z in ((drawn - exact("singular", y)) @ np.linalg.cholesky(precision)).T:
+        assert stats.kstest(z, stats.norm.cdf).pvalue > 1e-4
+
+
+def test_classes_shift_together_around_the_location_of_their_prior():
+    """A shift that the softmax does not see has its prior for its posterior: around three times 0.2."""
+    kind, strength = OWN["located"]
+    model = nmo.glm.ClassifierGLM(3, None, kind, strength)
+    how = {"method": "laplace", "num_samples": 100, "progress_bar": False}
+    model.sample_posterior(X, tables.LABELS[:N, 0], **how)
+    np.testing.assert_allclose(model.coef_.sum(axis=1), 0.6, atol=1e-5)
+    shift = model.posterior_["posterior"]["coef"].values.sum(axis=-1).reshape(400, P)
+    z = (shift - 0.6) @ np.linalg.cholesky(N * strength * full_rank(P) / 3.0)
+    for each in z.T:
+        assert stats.kstest(each, stats.norm.cdf).pvalue > 1e-4
 
 
 # -- propriety and the report ----------------------------------------------------------------------

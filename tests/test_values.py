@@ -5,12 +5,17 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn.base
 import tables
 from test_state import ESTIMATORS, KEY, X, draws_of
 
 import bayesglm as nmo
 from bayesglm._design import Design
+from bayesglm._layout import Layout
 from bayesglm._sampling import _laplace
+from bayesglm.glm._problem import Problem, Rows
+from bayesglm.glm._settings import Settings
+from bayesglm.glm._values import Fit, Posterior
 
 #: Every method that takes rows of a fit, as a call.
 CALLS = {
@@ -68,6 +73,11 @@ def test_a_report_takes_the_curvature_once(drawn, monkeypatch):
     calls = counted(monkeypatch, _laplace, "curvature")
     model.report(X, y, loo=False)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", [Settings, Layout, Rows, Problem, Fit, Posterior])
+def test_values_do_not_change(kind):
+    assert kind.__dataclass_params__.frozen
 
 
 def test_estimators_are_at_most_five_classes_deep():
@@ -148,3 +158,23 @@ def test_a_warning_is_given_at_the_line_that_called(name):
     assert caught
     for each in caught:
         assert each.filename == __file__
+
+
+class Mine(nmo.glm.GLM):
+    """An estimator with an argument of its own."""
+
+    def __init__(self, smoothness=1, regularizer=None):
+        super().__init__(regularizer=regularizer)
+        self.smoothness = smoothness
+
+
+def test_a_subclass_may_have_arguments_of_its_own(tmp_path):
+    model = Mine().set_params(smoothness=4, regularizer="Ridge")
+    assert sklearn.base.clone(model).get_params() == {
+        "regularizer": model.regularizer,
+        "smoothness": 4,
+    }
+    assert "smoothness=4" in repr(model)
+    model.save_params(tmp_path / "model.npz")
+    with pytest.raises(ValueError, match="'Mine'; known are"):
+        nmo.load_model(tmp_path / "model.npz")

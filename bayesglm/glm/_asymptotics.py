@@ -11,7 +11,6 @@ from bayesglm._messages import Message
 from bayesglm._sampling import _laplace, _passes, _target
 from bayesglm.glm import _lanes, _results, _robust
 from bayesglm.glm._problem import Problem
-from bayesglm.glm._solve import listed
 from bayesglm.glm._values import Fit
 
 
@@ -108,15 +107,13 @@ def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
     found.variance[~positive] = np.nan
     finite = np.isfinite(theta.reshape(found.variance.shape)).all(axis=1)
     bad = finite & (dof > 0) & positive & ~np.isfinite(found.variance).all(axis=1)
-    told = () if sandwich is None else _undefined(sandwich, bad, fit.layout.neuron_labels)
+    told = () if sandwich is None else _undefined(sandwich, bad, fit.layout)
     return Errors(told, *_by_parameter(problem, found, np.isnan(coef), np.isnan(intercept)))
 
 
-def _undefined(sandwich, bad, labels) -> tuple[Message, ...]:
-    if not bad.any():
-        return ()
-    name = "The model" if labels is None else f"Neurons {listed(np.flatnonzero(bad), labels)}"
-    return (Message(RuntimeWarning, f"{name}: {_robust.undefined(sandwich)}"),)
+def _undefined(sandwich, bad, layout) -> tuple[Message, ...]:
+    text = f"{layout.named(bad)}: {_robust.undefined(sandwich)}"
+    return (Message(RuntimeWarning, text),) if bad.any() else ()
 
 
 def _from_information(given, dof, estimated: bool):

@@ -118,11 +118,7 @@ class Estimator(BaseEstimator):
         return self
 
     def __sklearn_clone__(self):
-        arguments = {
-            name: self._settings.argument(name) if name in _settings.NAMES else getattr(self, name)
-            for name in self._argument_names()
-        }
-        clone = type(self)(**arguments)
+        clone = type(self)(**self._arguments(self._settings))
         clone._settings = replace(clone._settings, proba_output=self._settings.proba_output)
         if hasattr(self, "_metadata_request"):
             clone._metadata_request = copy.deepcopy(self._metadata_request)
@@ -131,6 +127,13 @@ class Estimator(BaseEstimator):
     @classmethod
     def _argument_names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+
+    def _arguments(self, settings: Settings) -> dict[str, Any]:
+        """Return the constructor arguments of an estimator with these settings; those of a subclass are its own."""
+        return {
+            name: settings.argument(name) if name in _settings.NAMES else getattr(self, name)
+            for name in self._argument_names()
+        }
 
     def __repr__(self, **kwargs):
         lines = (_settings.shown(name, getattr(self, name)) for name in self._argument_names())
@@ -467,7 +470,7 @@ class Estimator(BaseEstimator):
             Of an .npz file; ``.npz`` is appended where it is missing.
         """
         settings = self._held.settings or self._settings
-        _save.save(self._argument_names(), settings, self._fit, filename)
+        _save.save(self._arguments(settings), settings, self._fit, filename)
 
     @classmethod
     def _restored(cls, saved: _save.Saved):

@@ -62,7 +62,7 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         "fitted %d neurons in %d steps of %s and %.3g s: %d converged", problem.n_neurons,
         outcome.iter_num, settings.solver_name, time.perf_counter() - begin, outcome.converged.sum(),
     )  # fmt: skip
-    told = default_strength(settings) + _solve.messages(outcome, layout.neuron_labels, text)
+    told = default_strength(settings) + _solve.messages(outcome, layout, text)
     return Fit(
         layout, settings, coef, np.atleast_1d(intercept), scale, dof, problem.rows.n,
         outcome.state, solver, told,

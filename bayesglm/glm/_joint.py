@@ -57,7 +57,7 @@ def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Mod
         y=layout.squeeze(rows.y),
         weight=layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape)),
         offset=layout.beside(rows.offset),
-        n=rows.n if layout.population else rows.n[0],
+        n=layout.each(rows.n),
         n_classes=problem.n_classes,
         scale=scale,
         intercept_prior=intercept_prior,
@@ -67,10 +67,8 @@ def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Mod
 
 def default_scale_prior(problem) -> dist.Distribution | None:
     """Return the weak prior of the dispersions, in the units of the responses; None where there are none."""
-    spread = _lanes.spread(problem.rows)
-    return joint_model.default_scale_prior(
-        problem.observation_model, spread if problem.layout.population else spread[0]
-    )
+    spread = problem.layout.each(_lanes.spread(problem.rows))
+    return joint_model.default_scale_prior(problem.observation_model, spread)
 
 
 def _scale(model, fitted, scale, scale_prior):

@@ -12,7 +12,6 @@ from bayesglm._layout import shown
 from bayesglm._messages import Message
 from bayesglm.glm._edge import new_rows
 from bayesglm.glm._rows import Rows
-from bayesglm.glm._solve import listed
 from bayesglm.glm._values import Fit, Posterior, dispersion, needed
 from bayesglm.rows import fill, filled_length, predictor
 
@@ -100,8 +99,8 @@ def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool
     if plain:
         known = np.isfinite(rate.reshape(*y.shape, -1)).all(axis=-1) | (weight == 0)
         if not known.all():
-            bad = np.flatnonzero(~known.reshape(len(y), -1).all(axis=0))
-            text = f"Neurons without finite predictions are left out of the score: {listed(bad)}."
+            bad = fit.layout.listed(~known.reshape(len(y), -1).all(axis=0))
+            text = f"Neurons without finite predictions are left out of the score: {bad}."
             told = (Message(RuntimeWarning, text),)
         n = filled_length(len(y), rate.nbytes)
         cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))

@@ -23,7 +23,6 @@ from bayesglm.glm import _attach, _fitting, _lanes, _log_prior
 from bayesglm.glm._joint import check_counts, check_priors, weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
-from bayesglm.glm._solve import listed
 from bayesglm.glm._values import Fit, Posterior
 from bayesglm.regularizer import UnRegularized
 
@@ -272,10 +271,7 @@ def _message(sampled, options: Options, problem: Problem) -> str:
                       "Use a stronger penalty, or `prior='auto'`."))  # fmt: skip
         cases.append((~diverging & ~sampled.settled, "chains have not mixed (split R-hat above 1.05). "
                       "Raise `num_warmup` and `num_samples`."))  # fmt: skip
-    labels = problem.layout.neuron_labels
-
-    def name(bad):
-        which = np.flatnonzero(problem.layout.spread(bad))
-        return "The model" if labels is None else f"Neurons {listed(which, labels)}"
-
-    return " ".join(f"{name(bad)}: {text}" for bad, text in cases if bad.any())
+    layout = problem.layout
+    return " ".join(
+        f"{layout.named(layout.spread(bad))}: {text}" for bad, text in cases if bad.any()
+    )

@@ -45,16 +45,15 @@ class Saved(NamedTuple):
     filename: Any
 
 
-def save(names, settings: Settings, fit: Fit | None, filename) -> None:
+def save(arguments: dict[str, Any], settings: Settings, fit: Fit | None, filename) -> None:
     """Write settings and fit to a file.
 
     Parameters
     ----------
-    names : list of str
-        Of its constructor arguments.
+    arguments
+        Of the constructor of the estimator, None where a default was left to us.
     """
-    arguments = {name: settings.argument(name) for name in names}
-    arguments["regularizer"] = settings.regularizer
+    arguments = arguments | {"regularizer": settings.regularizer}
     tree = {
         "model_class": settings.kind,
         "params": {name: _describe(name, value) for name, value in arguments.items()},

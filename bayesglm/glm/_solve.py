@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm import links, solvers
+from bayesglm._layout import Layout
 from bayesglm._messages import Message
 from bayesglm._objective import Objective, Point
 from bayesglm._progress import Watch
@@ -352,13 +353,11 @@ def unconverged(outcome: Outcome, solver: solvers.Solver) -> str:
     )
 
 
-def messages(outcome: Outcome, labels, unconverged: str) -> tuple[Message, ...]:
+def messages(outcome: Outcome, layout: Layout, unconverged: str) -> tuple[Message, ...]:
     """Return one message that names the neurons whose estimates are not to be trusted, if there are any.
 
     Parameters
     ----------
-    labels : list or None
-        Of the neurons; None for a single model.
     unconverged
         What it says of those that are not at their optimum.
     """
@@ -386,15 +385,5 @@ def messages(outcome: Outcome, labels, unconverged: str) -> tuple[Message, ...]:
         ),
         (finite & ~separated & ~outcome.converged, unconverged),
     )
-    found = [
-        f"{'The model' if labels is None else f'Neurons {listed(np.flatnonzero(which), labels)}'}: {text}"
-        for which, text in cases
-        if which.any()
-    ]
+    found = [f"{layout.named(which)}: {text}" for which, text in cases if which.any()]
     return (Message(RuntimeWarning, " ".join(found)),) if found else ()
-
-
-def listed(neurons, labels=None, most: int = 10) -> str:
-    """Return neurons, given by their indices, as text: their labels, the first few of many."""
-    names = ", ".join(str(int(k) if labels is None else labels[k]) for k in neurons[:most])
-    return names + (f", ... ({len(neurons)} in all)" if len(neurons) > most else "")

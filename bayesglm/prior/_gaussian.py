@@ -51,6 +51,12 @@ class Gaussian(Term):
         location = None if self.location is None else function(self.location)
         return super().mapped(function).replace(location=location)
 
+    def checked_strengths(self, values, shape):
+        """Return an array of strengths, or the location, that fits the coefficients."""
+        if values is self.location:  # of any sign
+            return np.asarray(values, float)
+        return super().checked_strengths(values, shape)
+
     # -- at the edge -------------------------------------------------------------------------------
 
     def of_shape(self, shape):
@@ -82,9 +88,9 @@ class Gaussian(Term):
         return found
 
     def same_for_classes(self):
-        """Return whether it is the same for all classes."""
-        arrays = (self.strength, 0.0 if self.location is None else self.location)
-        return all(np.ndim(a) == 0 or not np.ptp(a, axis=-1).any() for a in arrays)
+        """Return whether it is the same for all classes, around zero: no other location sums to zero over them."""
+        around_zero = self.location is None or not np.any(self.location)
+        return around_zero and not np.ptp(self.strength, axis=-1).any()
 
     def convexity(self):
         """Return the strength."""

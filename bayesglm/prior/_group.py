@@ -50,6 +50,7 @@ class GroupLaplace(Term):
     def of_shape(self, shape):
         """Return the term with groups that have a rate only."""
         group, rate = np.asarray(self.group), np.asarray(self.rate, float)
+        rate = self.checked_strengths(rate, rate.shape)
         if group.shape != tuple(shape):
             raise ValueError(f"`group` has shape {group.shape}, but the coefficients have {shape}.")
         group = np.where(np.append(rate, 0.0)[group] > 0, group, -1)

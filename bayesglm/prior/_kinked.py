@@ -19,7 +19,7 @@ class Separable(Term):
 
     A subclass defines `penalty`, `shrunk` and `density`, each a function of coefficients and :attr:`arrays` (one array,
     `rate`, by default), elementwise, written with `jax.numpy`. The penalty is zero at zero, convex, and proportional to
-    the arrays.
+    the arrays. Other attributes must be hashable.
     """
 
     arrays = ("rate",)

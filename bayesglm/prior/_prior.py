@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 
 from bayesglm.prior import _distributions
 from bayesglm.prior._lanes import LanePrior, index_of
-from bayesglm.prior._terms import Flat, Term
+from bayesglm.prior._terms import Flat, Term, rows_of
 
 # Singular value below which directions of several classes are the same.
 _SAME = 1e-8
@@ -40,12 +40,14 @@ class Prior:
             If two terms cover the same feature, or an array does not fit the features.
         """
         terms = terms if isinstance(terms, tuple) else (terms,)
-        covered = np.zeros(len(mask), int)
         for term in terms:
             if not isinstance(term, Term):
                 raise TypeError(
                     f"A prior is made of terms (`bayesglm.prior`), but {term!r} was given."
                 )
+        covered = np.zeros(len(mask), int)
+        terms = tuple(t.replace(features=rows_of(t.features, len(mask))) for t in terms)
+        for term in terms:
             covered[index_of(term.features)] += 1
         if (covered > 1).any():
             raise ValueError(

@@ -79,7 +79,7 @@ class Term:
         if unit not in UNITS:
             raise ValueError(f"`unit` must be one of {UNITS}, but {unit!r} was given.")
         self.__dict__.update(zip(self.arrays, values, strict=True))
-        self.features, self.unit = _rows(features), unit
+        self.features, self.unit = features, unit
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -117,7 +117,26 @@ class Term:
 
     def of_shape(self, shape) -> Term:
         """Return the term with its arrays in full, (features, *outputs)."""
-        return self.mapped(lambda a: np.broadcast_to(np.asarray(a, float), shape))
+        return self.mapped(lambda a: np.broadcast_to(self.checked_strengths(a, shape), shape))
+
+    def checked_strengths(self, values, shape) -> np.ndarray:
+        """Return an array of strengths that fits the coefficients."""
+        values = np.asarray(values, float)
+        try:
+            fits = np.broadcast_shapes(values.shape, shape) == tuple(shape)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__} covers coefficients of shape {tuple(shape)}, to which an array of shape "
+                f"{values.shape} does not broadcast."
+            )
+        if not (np.isfinite(values).all() and (values >= 0).all()):
+            raise ValueError(
+                f"Strengths of {type(self).__name__} must be finite and non-negative, but reach from "
+                f"{values.min():.4g} to {values.max():.4g}."
+            )
+        return values
 
     def select(self, neurons) -> Term:
         """Return the term of some of the neurons."""
@@ -266,13 +285,25 @@ class Term:
         """Return the term as a scale mixture of normals, if it is one that mixes better so."""
 
 
-def _rows(features):
-    """Return what says which rows are covered, and can be hashed."""
-    if features is None or isinstance(features, range):
-        return features
+def rows_of(features, n_features: int):
+    """Return the covered rows in a form that can be hashed: a range or a tuple; None for all.
+
+    Raises
+    ------
+    ValueError
+        If there is no such feature, or one is named twice.
+    """
     if isinstance(features, slice):
-        return range(features.start or 0, features.stop, features.step or 1)
-    return tuple(int(row) for row in features)
+        features = range(*features.indices(n_features))
+    if features is None or (isinstance(features, range) and features == range(n_features)):
+        return None
+    rows = [int(row) for row in features]
+    if any(not -n_features <= row < n_features for row in rows):
+        raise ValueError(f"A term covers features {rows}, but there are {n_features}.")
+    rows = [row % n_features for row in rows]
+    if len(set(rows)) < len(rows):
+        raise ValueError(f"A term covers a feature twice: {rows}.")
+    return features if isinstance(features, range) else tuple(rows)
 
 
 jax.tree_util.register_pytree_node(Term, Term._flatten, Term._unflatten)
