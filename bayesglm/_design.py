@@ -31,47 +31,64 @@ class Stored:
     ----------
     source
         What has a `shape`, a `dtype` and slices of rows: a NumPy memory map, an HDF5 or a zarr array.
+    dtype
+        Precision of what is read; by default that of the source.
+    bad : bool array (samples,), optional
+        Rows with entries that are not finite, which are read as zero.
     """
 
     ndim = 2
 
-    def __init__(self, source):
-        self.source, self.shape = source, tuple(source.shape)
-        self.dtype = to_numeric(source[:0], "X").dtype
+    def __init__(self, source, dtype=None, bad: np.ndarray | None = None):
+        self.source, self.shape, self.bad = source, tuple(source.shape), bad
+        self.dtype = np.dtype(to_numeric(source[:0], "X").dtype if dtype is None else dtype)
         self.itemsize = self.dtype.itemsize
-        self._bad: np.ndarray | None = None
+        self.nbytes = self.itemsize * self.shape[0] * self.shape[1]
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """Return rows, zero where they are not finite."""
+    def __getitem__(self, rows) -> np.ndarray:
+        """Return a slice of rows, or rows by their indices; of these some columns, as the second of two indices."""
+        if isinstance(rows, tuple):
+            rows, columns = rows
+            found = [self[some][:, columns] for some in pieces(self)]
+            return np.concatenate(found)[rows]
+        if not isinstance(rows, slice):
+            return self._taken(np.asarray(rows))
         block = np.ascontiguousarray(self.source[rows], self.dtype)
-        if self._bad is None or not self._bad[rows].any():
+        if self.bad is None or not self.bad[rows].any():
             return block
         return np.where(np.isfinite(block), block, 0)
 
-    def slices(self) -> list[slice]:
-        """Return the slices in which the whole is read."""
-        size = max(1, _READ_BYTES // (self.itemsize * self.shape[1]))
-        return [slice(a, min(a + size, len(self))) for a in range(0, len(self), size)]
+    def _taken(self, index: np.ndarray) -> np.ndarray:
+        index = np.flatnonzero(index) if index.dtype == bool else index
+        found = np.empty((len(index), self.shape[1]), self.dtype)
+        for some in pieces(self):
+            inside = (index >= some.start) & (index < some.stop)
+            if inside.any():
+                found[inside] = self[some][index[inside] - some.start]
+        return found
 
-    def finite_rows(self) -> np.ndarray | None:
-        """Return which rows are finite throughout, or None if all are."""
-        found = [finite_rows(self[rows]) for rows in self.slices()]
-        if all(rows is None for rows in found):
-            return None
-        lengths = (rows.stop - rows.start for rows in self.slices())
-        each = (np.ones(n, bool) if f is None else f for f, n in zip(found, lengths, strict=True))
-        finite = np.concatenate(list(each))
-        self._bad = ~finite
-        return finite
+    def astype(self, dtype, copy: bool = True) -> Stored:
+        """Return the same matrix in another precision."""
+        return Stored(self.source, dtype, self.bad)
+
+    def zeroed(self, bad: np.ndarray) -> Stored:
+        """Return the same matrix with zeros for what is not finite in some rows."""
+        return Stored(self.source, self.dtype, bad)
+
+
+def pieces(X) -> list[slice]:
+    """Return the slices of rows in which a matrix is read, or gone through."""
+    size = max(1, _READ_BYTES // (X.dtype.itemsize * X.shape[1]))
+    return [slice(a, min(a + size, len(X))) for a in range(0, len(X), size)]
 
 
 def is_stored(X) -> bool:
     """Return whether an array should be left in its file."""
     if isinstance(X, np.memmap):
-        return X.ndim == 2
+        return X.ndim == 2 and min(X.shape) > 0
     is_array = isinstance(X, (np.ndarray, jax.Array)) or hasattr(X, "__array_interface__")
     file_like = all(hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__"))
     return file_like and not is_array and len(X.shape) == 2 and min(X.shape) > 0
@@ -108,13 +125,8 @@ class Design:
     names: tuple[tuple[str, ...] | None, ...]
 
     @classmethod
-    def of(cls, X, name: str = "X", stored: bool = False) -> Design:
-        """Return the design of a matrix or a pytree of matrices.
-
-        Parameters
-        ----------
-        stored
-            Whether a matrix in a file is left there.
+    def of(cls, X, name: str = "X") -> Design:
+        """Return the design of a matrix, which is left in its file if it comes from one, or a pytree of matrices.
 
         Raises
         ------
@@ -124,7 +136,7 @@ class Design:
             If a leaf is not two-dimensional, or leaves differ in their number of samples.
         """
         _process.check()
-        if stored and is_stored(X):
+        if is_stored(X):
             return cls(Stored(X), jax.tree.structure(0), (X.shape[1],), (None,))
         refuse_iterator(X)
         leaves, structure = jax.tree.flatten(X)
@@ -356,15 +368,3 @@ def coefficient_mask(mask, structure, widths, outputs: tuple[int, ...]) -> np.nd
             expected = f"{shape} or {outputs[:1]}" if is_tree else f"{shape}"
             raise ValueError(f"`feature_mask` has shape {leaf.shape}, but {expected} was expected.")
     return np.concatenate(parts, axis=0)
-
-
-def finite_rows(array: np.ndarray | Stored) -> np.ndarray | None:
-    """Return which rows are finite throughout, or None if all are."""
-    if isinstance(array, Stored):
-        return array.finite_rows()
-    # One sum is several times faster than looking at each entry; it cannot be finite if an entry is not.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum(dtype=np.float64)):
-            return None
-    rows = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    return None if rows.all() else rows

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm import _design, _process, labels
-from bayesglm._input import Names, check_names, neuron_names, time_indexed
+from bayesglm._input import Names, check_names, neuron_names, time_indexed, to_numeric
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,45 @@ class Layout:
         array = np.asarray(array)
         return array if self.population else array[:, None]
 
+    # -- offsets: one axis for neurons and one for classes, of length one where they share it -----------
+
+    def offset(self, given, n_samples: int, dtype):
+        """Return the offset of a user as (samples, neurons or 1[, classes or 1]), None for None.
+
+        Raises
+        ------
+        ValueError
+            If it does not broadcast to the linear predictor, or is not finite.
+        """
+        if given is None:
+            return None
+        offset = to_numeric(given, "offset").astype(dtype)
+        classes, n_neurons = self.outputs[len(self.neurons) :], self.n_neurons
+        allowed = {(n_samples,): (n_samples, 1), (n_samples, n_neurons): (n_samples, n_neurons)}
+        allowed = {shape: (*full, *(1 for _ in classes)) for shape, full in allowed.items()}
+        if classes:
+            allowed[n_samples, n_neurons, *classes] = (n_samples, n_neurons, *classes)
+            if n_neurons == 1:
+                allowed[n_samples, *classes] = (n_samples, 1, *classes)
+        if offset.shape not in allowed:
+            raise ValueError(
+                f"`offset` has shape {offset.shape}; expected one of {sorted(allowed, key=len)}."
+            )
+        if not np.isfinite(offset).all():
+            raise ValueError("`offset` must be finite.")
+        return offset.reshape(allowed[offset.shape])
+
     def beside(self, offset):
-        """Return an offset (samples, neurons[, classes]) in a shape that broadcasts to the predictor of the user."""
+        """Return an offset in a shape that broadcasts to the predictor of the user."""
         return None if offset is None else self.squeeze(offset)
+
+    def offset_in_lanes(self, offset) -> np.ndarray:
+        """Return an offset as (lanes or 1, columns or 1, samples)."""
+        if offset[0].size > 1:
+            outputs = self.n_neurons, *self.outputs[len(self.neurons) :]
+            offset = np.broadcast_to(offset, (len(offset), *outputs))
+        flat = np.ascontiguousarray(offset.reshape(len(offset), -1).T)
+        return flat.reshape(self.n_lanes if len(flat) > 1 else 1, -1, len(offset))
 
     # -- lanes -------------------------------------------------------------------------------------
 

@@ -6,26 +6,13 @@ turns converges in a few rounds.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from bayesglm._likelihood import SCALE_BOUNDS, response_distribution
-from bayesglm._objective import (
-    Objective,
-    Spec,
-    added,
-    block_of,
-    block_size,
-    over_lanes,
-    over_rows,
-    where_weighted,
-)
-from bayesglm._shards import Data
+from bayesglm import rows
+from bayesglm._likelihood import SCALE_BOUNDS
+from bayesglm._objective import Objective
 
 _MAX_STEPS = 60
 _LONGEST_STEP = 2.0
@@ -38,50 +25,6 @@ class Profile(NamedTuple):
     distance: (
         np.ndarray
     )  # of the log to its optimum in standard errors; zero at a bound that it would cross
-
-
-@partial(jax.jit, static_argnames=("spec", "lanes"))
-def _derivatives(spec: Spec, data: Data, theta, log_scale, chunks, lanes: int):
-    """First and second derivatives of the log-likelihood in the log of the dispersion: sums over rows."""
-    width, columns, _ = theta.shape
-
-    def rows(carry, X, start, fresh):
-        def chunk(first, carry):
-            block = block_of(data, theta, first, lanes, X, start, fresh)
-            y, eta = (a.astype(jnp.float64) for a in (block.y, block.eta))
-            at = lax.dynamic_slice_in_dim(log_scale, first, lanes, 0)[..., None]
-
-            def value(t):
-                family = spec.observation_model, eta, spec.inverse_link, jnp.exp(t)
-                return response_distribution(*family).log_prob(y)
-
-            def slope(t):
-                return jax.jvp(value, (t,), (jnp.ones_like(t),))[1]
-
-            both = jax.jvp(slope, (at,), (jnp.ones_like(at),))
-            weight = block.weight.astype(jnp.float64)
-            sums = [where_weighted(weight, d).sum(-1) for d in both]
-            return added(carry, sums, first)
-
-        return over_lanes(chunks, lanes, width, chunk, carry)
-
-    carry = [jnp.zeros(log_scale.shape), jnp.zeros(log_scale.shape)]
-    return over_rows(data, block_size(data, columns, lanes), rows, carry)
-
-
-def derivatives(objective: Objective, theta, log_scale):
-    """Return the first and second derivative of the log-likelihood in `log_scale` (lanes, responses): one pass."""
-    lanes, padded = objective.chunk, objective.padded(theta)
-    extra = len(padded) - len(log_scale)
-    scales = np.pad(log_scale, [(0, extra), (0, 0)])
-    key = (_derivatives, objective.spec, lanes, padded.shape)
-    chunks = -(-len(theta) // lanes)
-    found = objective.shards.map(
-        lambda data: _derivatives(objective.spec, data, padded, scales, chunks, lanes=lanes),
-        partial(jax.tree.map, np.add),
-        key,
-    )
-    return [a[: len(theta)] for a in found]
 
 
 def maximise(objective: Objective, theta, log_scale, tol: float) -> Profile:
@@ -100,7 +43,7 @@ def maximise(objective: Objective, theta, log_scale, tol: float) -> Profile:
     least, most = low.copy(), high.copy()
     t, first, active = np.clip(log_scale, low, high), None, True
     for _ in range(_MAX_STEPS):
-        slope, curvature = derivatives(objective, theta, t)
+        slope, curvature = rows.of_log_scale(objective.spec, objective.shards, theta, t)
         # where the likelihood is not concave in the log, it is far from its optimum
         concave = curvature < 0
         distance = np.where(concave, np.abs(slope) / np.sqrt(np.abs(curvature)), np.inf)
@@ -122,4 +65,4 @@ def maximise(objective: Objective, theta, log_scale, tol: float) -> Profile:
     return Profile(t, first)
 
 
-__all__ = ["Profile", "derivatives", "maximise"]
+__all__ = ["Profile", "maximise"]

@@ -35,7 +35,7 @@ LAYERS = (
     "leaves",
     "_layout",
     "model",
-    "_shards",
+    "rows",
     "_objective",
     "_profile",
     "solvers",

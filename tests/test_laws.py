@@ -11,7 +11,7 @@ import tables
 from reference import Problem, fitted
 
 import bayesglm as nmo
-from bayesglm import _objective
+from bayesglm.rows import _kernels
 
 X, N, P, NEURONS, CLASSES = (
     tables.X,
@@ -298,7 +298,7 @@ def test_reading_rows_in_blocks_changes_nothing(monkeypatch, rng):
     Blocks have 64 rows at least, and the last of 203 rows is not full. This number of rows is found nowhere else, so
     that no program without blocks is at hand, and none with blocks stays behind for others.
     """
-    monkeypatch.setattr(_objective, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(_kernels, "_BLOCK_BYTES", 1)
     n = 203
     X = np.column_stack([rng.normal(size=(n, 2)), rng.normal(size=(n, 2)) * 10.0])
     y = rng.poisson(np.exp(0.5 + 0.3 * X[:, :2]))

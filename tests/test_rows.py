@@ -6,8 +6,9 @@ import tables
 from reference import Problem, fitted
 
 import bayesglm as nmo
-from bayesglm import _design, _objective, _shards
+from bayesglm import _design
 from bayesglm.glm import _solve
+from bayesglm.rows import _shards
 
 # Fits stop within this many standard errors of the optimum, so two of them differ by twice as much at most;
 # the standard errors here are below 0.1.
@@ -65,7 +66,7 @@ def test_a_matrix_is_read_where_it_lies(dtype):
 
 def test_neurons_in_chunks_are_those_fitted_alone(monkeypatch):
     """More neurons than a chunk holds, of which some need many steps and others few."""
-    monkeypatch.setattr(_objective, "_CHUNK_LANES", 4)
+    monkeypatch.setattr(_shards, "_CHUNK_LANES", 4)
     X, y = rows_of(400, neurons=11, rate=np.geomspace(0.05, 20.0, 11))
     for kind in ("Ridge", "Lasso"):
         together = fitted(population(kind).fit(X, y))

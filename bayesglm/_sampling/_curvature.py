@@ -12,6 +12,7 @@ import numpy as np
 from bayesglm import prior
 from bayesglm._sampling import _laplace, _target
 from bayesglm._sampling._target import Family, Lane, Shared
+from bayesglm.rows import gram
 
 # Features that are named, and the variance inflation from which they are worth it.
 _NAMED, _INFLATED = 3, 5.0
@@ -41,18 +42,15 @@ def _predictor_error(family: Family, shared: Shared, lanes: Lane, whiten) -> np.
     """Return the largest standard error of the predictor per standard deviation of the features, (lanes,)."""
     if family.coef_dims != family.intercept_dims:
         return np.zeros(len(whiten))
-    Z = np.column_stack([np.asarray(shared.X), np.ones(len(shared.X))])
-    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), Z.shape[1] - 1)
+    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), shared.X.shape[1])
     # (lanes, size, responses, dims, features + 1)
     both = np.concatenate([coef, intercept[..., None]], axis=-1)
-    weight = np.asarray(lanes.weight).mean(axis=1)
+    # one for all lanes, or one for each
+    values, vectors = np.linalg.eigh(gram(shared.X, np.asarray(lanes.weight).mean(axis=1)))
+    roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
     found = np.empty(len(whiten))
     for lane in range(len(whiten)):
-        if lane < len(weight):
-            w = weight[lane] / weight[lane].sum()
-            values, vectors = np.linalg.eigh((Z * w[:, None]).T @ Z)
-            root = vectors * np.sqrt(np.maximum(values, 0.0))
-        seen = np.moveaxis(both[lane] @ root, 0, -2)
+        seen = np.moveaxis(both[lane] @ roots[min(lane, len(roots) - 1)], 0, -2)
         found[lane] = np.linalg.norm(seen, 2, axis=(-2, -1)).max()
     return found
 

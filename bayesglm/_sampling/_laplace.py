@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayesglm._sampling import _psis, _target
+from bayesglm._sampling import _passes, _psis, _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.prior import LanePrior
 from bayesglm.solvers._subproblem import minimise
 
-# Directions in which the curvature is taken at once.
-DIRECTIONS = 8
 _MAX_STEPS = 60
 # Squared Newton step, in posterior standard deviations, at which the mode is found.
 _CLOSE = 1e-8
@@ -29,21 +27,6 @@ CLOSER = 1e-12
 _PROPOSALS = 3
 # Smallest eigenvalue of the curvature relative to the largest, after scaling to a unit diagonal.
 _FLOOR = 1e-15
-
-
-@partial(jax.jit, static_argnames="family")
-def curvature(family: Family, shared: Shared, lanes: Lane, u):
-    """Return energies (lanes,), gradients and Hessians with priors made smooth."""
-
-    def one(lane, u):
-        slopes = partial(_target.surrogate_slopes, family, shared, lane)
-        along = jax.vmap(lambda e: jax.jvp(slopes, (u,), (e,)))
-        size = u.shape[0]
-        padded = jnp.eye(-(-size // DIRECTIONS) * DIRECTIONS, size)
-        (value, gradient), (_, hessian) = lax.map(along, padded.reshape(-1, DIRECTIONS, size))
-        return value[0, 0], gradient[0, 0], hessian.reshape(-1, size)[:size]
-
-    return jax.vmap(one, (_target.axes(lanes), 0))(lanes, u)
 
 
 def invert(hessian):
@@ -103,7 +86,7 @@ def find_modes(
     whiten, least = np.zeros((*u.shape, u.shape[1])), np.zeros(len(u))
     for _ in range(_MAX_STEPS):
         trial = u + length[:, None] * step
-        found, gradient, hessian = map(np.asarray, curvature(family, shared, lanes, trial))
+        found, gradient, hessian = _passes.curvature(family, shared, lanes, trial)
         if kinks is not None:
             found = found + kinks.value(trial[:, None])
         rounding = 1e-9 * np.maximum(1.0, np.abs(np.where(np.isfinite(value), value, 0.0)))
@@ -146,27 +129,24 @@ def _proximal(hessian, gradient, u, kinks: LanePrior):
     return new - u, gain - np.sum(gradient * (new - u), axis=1)
 
 
-@partial(jax.jit, static_argnames=("family", "count"))
-def _propose(family: Family, shared: Shared, lanes: Lane, keys, count: int):
-    """Draw z around the mode; return it, energies, and log importance ratios.
+@partial(jax.jit, static_argnames=("size", "count"))
+def _propose(keys, size: int, count: int):
+    """Draw z (lanes, count, size) around the mode; return it and its log-density, up to a constant.
 
     The proposal has the curvature of the normal approximation, but the tails of Student's t: those of a posterior can
     be exponential (at a kink, or where a count is zero), and weights of normal proposals would have no variance.
     """
 
-    def one(lane, key):
-        size = lane.centre.shape[0]
+    def one(key):
         dof = (
             5.0 + 0.5 * size
         )  # at the same dof, the weights of a normal posterior would degenerate with the dimension
         of_z, of_radius = jax.random.split(key)
         mixing = 2.0 * jax.random.gamma(of_radius, 0.5 * dof, (count, 1)) / dof
         z = jax.random.normal(of_z, (count, size)) / jnp.sqrt(mixing)
-        value = lax.map(partial(_target.energy, family, shared, lane), z, batch_size=32)
-        log_q = -0.5 * (dof + size) * jnp.log1p(jnp.sum(jnp.square(z), axis=1) / dof)
-        return z, value, -value - log_q
+        return z, -0.5 * (dof + size) * jnp.log1p(jnp.sum(jnp.square(z), axis=1) / dof)
 
-    return jax.vmap(one, (_target.axes(lanes), 0))(lanes, keys)
+    return jax.vmap(one)(keys)
 
 
 def draw(family, shared, lanes, keys, count: int):
@@ -208,8 +188,10 @@ def draw(family, shared, lanes, keys, count: int):
 
 def _weighted(family, shared, lanes, keys, count: int):
     """Return proposals z for `count` draws, their energies and log weights, and Pareto k-hat."""
-    found = _propose(family, shared, lanes, keys, _PROPOSALS * count)
-    z, energies, ratios = map(np.asarray, found)
+    proposed = _propose(keys, lanes.centre.shape[1], _PROPOSALS * count)
+    energies = _passes.energies(family, shared, lanes, proposed[0])
+    z, log_q = map(np.asarray, proposed)
+    ratios = -energies - log_q
     ratios = np.where(np.isnan(ratios), -np.inf, ratios)
     return z, energies, *_psis.smooth(ratios - ratios.max(axis=1, keepdims=True))
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm import _families, links
+from bayesglm._design import pieces
+from bayesglm.rows import triangle
 
 _REMEDY = (
     "Use a penalty such as Ridge, or `prior='auto'` with an UnRegularized model, which also gives the "
@@ -160,23 +162,31 @@ def _check_rank(view: View) -> None:
 def _dependent(view: View, k: int) -> tuple[np.ndarray, bool]:
     """Return the flat directions that add nothing to those before them, and whether that is exact."""
     features, names, combined = view.basis(k)
-    rows, directions = view.weight[:, k] > 0, np.arange(len(names))
-    X = view.X[rows][:, features].astype(float)
-    if combined.shape[1]:
-        X = np.column_stack([X, view.X[rows] @ combined])
-    size = np.linalg.norm(X, axis=0)
-    if view.flat_intercept:
-        X = X - X.mean(axis=0)
-    X = X / np.where(size > 0, size, 1.0)
+    used, directions = view.weight[:, k] > 0, np.arange(len(names))
+
+    def chosen(block, some):
+        block = block[used[some]]
+        return np.column_stack([block[:, features], block @ combined])
+
+    squares, total = _squares_and_sums(view.X, chosen)
+    n_used, size = used.sum(), np.sqrt(squares)
+    mean, unit = total / n_used * view.flat_intercept, np.where(size > 0, size, 1.0)
+    # of the same singular values and products as all rows
+    X = triangle(view.X, lambda block, some: (chosen(block, some) - mean) / unit)
     scale = np.linalg.norm(X, axis=0)
     # what is left of a column after the mean is taken out is known to so many digits only
     constant = scale <= 1e-10
     X = X / np.where(constant, 1.0, scale)
-    if not constant.any() and len(X) > len(directions):
-        root = np.linalg.qr(X, mode="r")
-        if not len(directions) or np.linalg.svd(root, compute_uv=False)[-1] > _LEAST_SINGULAR:
+    if not constant.any() and n_used > len(directions):
+        if not len(directions) or np.linalg.svd(X, compute_uv=False)[-1] > _LEAST_SINGULAR:
             return directions[:0], True
     return _in_order(X, directions, constant)
+
+
+def _squares_and_sums(X, chosen) -> np.ndarray:
+    """Return sums of squares and sums of what is chosen of the features, (2, directions)."""
+    blocks = (chosen(np.asarray(X[some], float), some) for some in pieces(X))
+    return sum(np.stack([np.square(block).sum(axis=0), block.sum(axis=0)]) for block in blocks)
 
 
 def _combination(direction, labels) -> str:

@@ -18,8 +18,8 @@ from scipy.stats import rankdata
 from bayesglm._progress import Share
 from bayesglm._sampling import _laplace, _nuts, _target
 from bayesglm._sampling._target import Family, Lane, Shared
-from bayesglm._shards import cores
 from bayesglm.prior import mixture
+from bayesglm.rows import cores, gram
 
 _log = logging.getLogger(__name__)
 
@@ -71,13 +71,11 @@ def take(lanes: Lane, index) -> Lane:
 
 def predictor_error(family: Family, shared: Shared, whiten) -> np.ndarray:
     """Return the largest standard error of the predictor per standard deviation of the features, (lanes,)."""
-    X = np.asarray(shared.X)
     if family.coef_dims != family.intercept_dims:
         return np.zeros(len(whiten))
-    moments = np.block([[X.T @ X / len(X), X.mean(axis=0)[:, None]], [X.mean(axis=0), np.ones(1)]])
-    values, vectors = np.linalg.eigh(moments)
+    values, vectors = np.linalg.eigh(gram(shared.X))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), X.shape[1])
+    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), shared.X.shape[1])
     both = np.concatenate(
         [coef, intercept[..., None]], axis=-1
     )  # (lanes, size, responses, dims, features + 1)

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from bayesglm import rows
 from bayesglm._likelihood import kappa, response_distribution
-from bayesglm.distributions import PredictorDistribution
 from bayesglm.prior import LanePrior, Mixing, mixture
+from bayesglm.rows import Data, Matrix, Spec, Sums
 
 
 class Family(NamedTuple):
@@ -41,6 +42,11 @@ class Family(NamedTuple):
     edged: bool = (
         False  # whether some predictors have no density, as where a mean would be negative
     )
+
+    @property
+    def spec(self) -> Spec:
+        """What of it the rows depend on."""
+        return Spec(self.observation_model, self.inverse_link, self.n_classes, density=True)
 
     @property
     def classes(self) -> int:
@@ -147,21 +153,25 @@ def from_columns(family: Family, coef, intercept):
 
 
 def row_energies(family: Family, y, eta, log_phi):
-    """Minus the log-density of each response, without what :func:`_base_energy` counts."""
-    if family.n_classes is not None:
-        eta = jnp.moveaxis(eta.reshape(family.responses, family.classes, -1), 1, -1)
-    scale = jnp.exp(log_phi)[:, None] if family.n_classes is None else 1.0
-    found = response_distribution(family.observation_model, eta, family.inverse_link, scale)
-    if not _is_split(found):
-        return -found.log_prob(y)
-    return found.kappa * found.loss(y)
+    """Minus the log-density of each response (responses, rows), without what :func:`_base_energy` counts."""
+    found = rows.losses(family.spec, y[None], eta[None], _scale(family, log_phi))[0]
+    return _factor(family, log_phi)[:, None] * found
 
 
-def _is_split(found) -> bool:
-    """Whether a distribution has its log-density from loss and base, as ours do."""
-    return isinstance(found, PredictorDistribution) and (
-        type(found).log_prob is PredictorDistribution.log_prob
-    )
+def _scale(family: Family, log_phi):
+    return jnp.exp(log_phi)[None, :, None]
+
+
+def _factor(family: Family, log_phi):
+    """Return what minus the log-density is in units of the loss."""
+    if family.n_classes is not None or not rows.is_split(_unit(family)):
+        return jnp.ones(log_phi.shape)
+    return kappa(family.observation_model, jnp.exp(log_phi))
+
+
+def _unit(family: Family):
+    shape = (1, 1) if family.n_classes is None else (1, 1, family.classes)
+    return response_distribution(family.observation_model, jnp.ones(shape), family.inverse_link)
 
 
 def _base_energy(family: Family, lane: Lane, log_phi):
@@ -170,61 +180,57 @@ def _base_energy(family: Family, lane: Lane, log_phi):
     eta = jnp.ones_like(lane.base_y)
     scale = jnp.exp(log_phi)[:, None]
     found = response_distribution(family.observation_model, eta, family.inverse_link, scale)
-    if not _is_split(found):
+    if not rows.is_split(found):
         return 0.0
     return -jnp.sum(lane.base_weight * found.log_base(lane.base_y))
 
 
-def _block_slopes(family: Family, coef, intercept, log_phi, X, y, weight, offset):
-    eta = lax.dot_general(coef, X, (((1,), (1,)), ((), ()))) + intercept[:, None]
-    if offset is not None:
-        eta = eta + offset
-    used = weight > 0
-
-    def total(eta, log_phi):
-        # A row without weight may hold anything, also what lies outside the domain of the link.
-        inside = jnp.where(jnp.repeat(used, len(eta) // len(used), axis=0), eta, 1.0)
-        energies = row_energies(family, y, inside, log_phi)
-        return jnp.sum(jnp.where(used, weight * energies, 0.0))
-
-    value, (slope, of_phi) = jax.value_and_grad(total, (0, 1))(eta, log_phi)
-    of_coef = lax.dot_general(slope, X, (((1,), (0,)), ((), ())))
-    return value, of_coef, slope.sum(axis=1), of_phi
-
-
 def likelihood_slopes(family: Family, shared: Shared, lane: Lane, coef, intercept, log_phi):
     """Return the energy of the responses and its derivatives, in one pass over the rows."""
-    plain = lambda a: None if a is None else a.reshape(a.shape[-2:])  # noqa: E731
-    y, weight, offset = lane.y, plain(lane.weight), plain(lane.offset)
-    n_rows, size = len(shared.X), family.block
-    slopes = partial(_block_slopes, family, coef, intercept, log_phi)
-    if size >= n_rows:
-        return slopes(shared.X, y, weight, offset)
+    data = Data(Matrix(shared.X), lane.y, lane.weight, lane.offset, None)
+    found = of_rows(family, data, *joined(coef, intercept, log_phi))
+    return energy_slopes(family, log_phi, found)
 
-    def step(i, carry):
-        start = jnp.minimum(i * size, n_rows - size)
-        rows = lambda a, axis: lax.dynamic_slice_in_dim(a, start, size, axis)  # noqa: E731
-        # the last block is moved back to full length; rows seen before do not count again
-        fresh = (jnp.arange(size) + start >= i * size).astype(weight.dtype)
-        more = slopes(
-            rows(shared.X, 0), rows(y, 1), rows(weight, 1) * fresh,
-            None if offset is None else rows(offset, 1),
-        )  # fmt: skip
-        return jax.tree.map(jnp.add, carry, more)
 
-    zero = (jnp.zeros(()), jnp.zeros_like(coef), jnp.zeros_like(intercept), jnp.zeros_like(log_phi))
-    return lax.fori_loop(0, -(-n_rows // size), step, zero)
+def of_rows(family: Family, data: Data, theta, scale) -> Sums:
+    """Return the loss of the responses of one lane and its derivatives, in one pass over the rows.
+
+    Parameters
+    ----------
+    data
+        Its rows; arrays may lack the axis of lanes.
+    theta : (columns, features + 1)
+    scale : (responses,)
+        Dispersions.
+    """
+    plain = lambda a: None if a is None else a.reshape(1, *a.shape[-2:])  # noqa: E731
+    own = Data(data.X, *map(plain, data[1:4]), scale[None, :, None])
+    found = rows.likelihood(family.spec, own, theta[None], family.block)
+    return jax.tree.map(lambda a: a[0], found)
+
+
+def energy_slopes(family: Family, log_phi, found: Sums):
+    """Return the energy of what rows add up to, and its derivatives in coefficients, intercepts and log dispersions."""
+    slope, loss, of_scale = found
+    factor, of_factor = jax.jvp(partial(_factor, family), (log_phi,), (jnp.ones_like(log_phi),))
+    slope = _per_column(family, factor) * slope
+    of_phi = of_factor * loss + factor * jnp.exp(log_phi) * of_scale
+    return jnp.sum(factor * loss), slope[:, :-1], slope[:, -1], of_phi
 
 
 def _likelihood_energy(family, shared, lane, coef, intercept, log_phi):
     """Energy whose gradient was computed beside its value, so that the rows are read once."""
     here = jax.tree.map(lax.stop_gradient, (coef, intercept, log_phi))
     value, *slopes = likelihood_slopes(family, shared, lane, *here)
-    # Outside the domain of the link the density is zero. The NaN slope marks such an exit.
-    value = jnp.where(jnp.isnan(value), jnp.inf, value)
+    value = outside_infinite(value)
     for slope, argument, fixed in zip(slopes, (coef, intercept, log_phi), here, strict=True):
         value = _add_slope(value, lax.stop_gradient(slope), argument, fixed)
     return value
+
+
+def outside_infinite(energy):
+    """Return an energy that is infinite outside the domain of the link, where a NaN slope marks the exit."""
+    return jnp.where(jnp.isnan(energy), jnp.inf, energy)
 
 
 @jax.custom_jvp
@@ -340,16 +346,32 @@ def from_whitened(family: Family, lane: Lane, z):
 
 def energy(family: Family, shared: Shared, lane: Lane, z):
     """Return minus the log of the joint density at whitened coordinates, up to a constant."""
+    value, *arguments = without_rows(family, shared, lane, z)
+    return value + _likelihood_energy(family, shared, lane, *arguments)
+
+
+def without_rows(family: Family, shared: Shared, lane: Lane, z):
+    """Return what of the energy is no sum over rows, with coefficients, intercepts and log dispersions."""
     u, log_mixing = from_whitened(family, lane, z)
     coef, intercept, log_phi, value, _ = parameters(family, lane, u, log_mixing)
     if not family.mixture:
         value += prior_energy(family, lane, coef, log_phi, smooth=False)
     value += _other_energy(family, shared, lane, coef, intercept, log_phi)
-    return value + _likelihood_energy(family, shared, lane, coef, intercept, log_phi)
+    return value, coef, intercept, log_phi
 
 
-def surrogate_slopes(family: Family, shared: Shared, lane: Lane, u):
-    """Return the energy with priors made smooth, and its gradient in u; differentiable once more."""
+def seen(family: Family, lane: Lane, u):
+    """Return what the rows see of u: theta (columns, features + 1), and dispersions (responses,)."""
+    return joined(*parameters(family, lane, u)[:3])
+
+
+def joined(coef, intercept, log_phi):
+    """Join coefficients and intercepts to theta (columns, features + 1), beside dispersions (responses,)."""
+    return jnp.concatenate([coef, intercept[:, None]], axis=1), jnp.exp(log_phi)
+
+
+def with_priors(family: Family, shared: Shared, lane: Lane, u, found: Sums):
+    """Return the energy with priors made smooth and its gradient in u, given what rows add up to there."""
 
     def prior(u):
         coef, intercept, log_phi, value, _ = parameters(family, lane, u)
@@ -361,5 +383,12 @@ def surrogate_slopes(family: Family, shared: Shared, lane: Lane, u):
 
     value, gradient = jax.value_and_grad(prior)(u)
     arguments, pullback = jax.vjp(model, u)
-    more, *slopes = likelihood_slopes(family, shared, lane, *arguments)
+    more, *slopes = energy_slopes(family, arguments[2], found)
     return value + more, gradient + pullback(tuple(slopes))[0]
+
+
+def surrogate_slopes(family: Family, shared: Shared, lane: Lane, u):
+    """Return the energy with priors made smooth, and its gradient in u; differentiable once more."""
+    data = Data(Matrix(shared.X), lane.y, lane.weight, lane.offset, None)
+    found = of_rows(family, data, *seen(family, lane, u))
+    return with_priors(family, shared, lane, u, found)

@@ -201,9 +201,10 @@ def alike(X, weight) -> np.ndarray | None:
     if (weight % 1.0 != 0).any():
         return None
     key = np.zeros(len(X), np.uint64)
-    for column in np.asarray(X).T:
-        each = np.ascontiguousarray(column, float) + 0.0  # zero has one sign
-        key = key * np.uint64(0x9E3779B97F4A7C15) + pd.util.hash_array(each)
+    for rows in _design.pieces(X):
+        for column in X[rows].T:
+            each = np.ascontiguousarray(column, float) + 0.0  # zero has one sign
+            key[rows] = key[rows] * np.uint64(0x9E3779B97F4A7C15) + pd.util.hash_array(each)
     _, group = np.unique(key, return_inverse=True)
     group = group.reshape(-1)
     return group if np.bincount(group, weight.max(axis=1)).max() > 1.0 else None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from bayesglm import _families
 from bayesglm._messages import Message
-from bayesglm._sampling import _laplace, _target
+from bayesglm._sampling import _laplace, _passes, _target
 from bayesglm.glm import _lanes, _results, _robust
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._values import Fit
@@ -71,10 +70,10 @@ def local(problem: Problem, fit: Fit, scale, weak=None) -> Local:
     scale = np.broadcast_to(np.asarray(scale, float).ravel(), (problem.n_neurons,))
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     priors = _lanes.priors_of(problem, "plugin", scale, None, None, weak)
-    family, shared, lanes = _lanes.build(problem, priors, _laplace.DIRECTIONS)
+    family, shared, lanes = _lanes.build(problem, priors, _passes.DIRECTIONS)
     theta = fit.theta(problem.layout)
     u = _target.from_columns(family, theta[..., :-1], theta[..., -1])
-    _, _, hessian = map(np.asarray, _laplace.curvature(family, shared, jax.device_put(lanes), u))
+    _, _, hessian = _passes.curvature(family, shared, lanes, u)
     return Local(family, shared, lanes, theta, hessian, *_laplace.invert(hessian))
 
 

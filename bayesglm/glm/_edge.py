@@ -11,25 +11,21 @@ from bayesglm import _design
 from bayesglm._design import Design
 from bayesglm._input import check_names, require_y
 from bayesglm.glm._problem import Problem
-from bayesglm.glm._rows import Rows, check_offset, checked
+from bayesglm.glm._rows import Rows, checked
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
 
 
-def problem_of(
-    settings: Settings, X, y, classes=None, sample_weight=None, offset=None, stored: bool = False
-) -> Problem:
+def problem_of(settings: Settings, X, y, classes=None, sample_weight=None, offset=None) -> Problem:
     """Return the problem of rows for a new fit.
 
     Parameters
     ----------
     classes : array (n_classes,), optional
         Known labels, for a classifier.
-    stored
-        Whether X is left in its file, if it comes from one.
     """
     require_y(y)
-    design = Design.of(X, stored=stored)
+    design = Design.of(X)
     rows, layout = checked(design, y, settings, classes, sample_weight, offset)
     return Problem.of(rows, layout, settings)
 
@@ -57,9 +53,9 @@ def rows_of(fit: Fit, X, y, sample_weight=None, offset=None) -> Rows:
 def new_rows(fit: Fit, X, offset=None, dtype=None):
     """Return features of a fit, in their own precision or another, and an offset that fits beside the predictor."""
     design = _features(fit, X)
-    matrix = np.asarray(design.matrix, dtype)
-    offset = check_offset(offset, design.n_samples, fit.layout, matrix.dtype)
-    return matrix, fit.layout.beside(offset)
+    matrix = design.matrix if dtype is None else design.matrix.astype(dtype, copy=False)
+    layout = fit.layout
+    return matrix, layout.beside(layout.offset(offset, design.n_samples, matrix.dtype))
 
 
 def check_structure(fit: Fit, problem: Problem) -> None:

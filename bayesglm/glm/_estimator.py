@@ -269,10 +269,10 @@ class Estimator(BaseEstimator):
 
     # -- fitting -----------------------------------------------------------------------------------
 
-    def _problem(self, X, y, sample_weight, offset, stored: bool = False) -> Problem:
+    def _problem(self, X, y, sample_weight, offset) -> Problem:
         """Return the problem of training rows, with the classes that these have."""
         rows = X, y, new_classes(self._settings, y), sample_weight, offset
-        return problem_of(self._settings, *rows, stored)
+        return problem_of(self._settings, *rows)
 
     def fit(self, X, y, init_params=None, *, sample_weight=None, offset=None):
         """Fit coefficients and intercepts: the mode of the posterior.
@@ -309,7 +309,7 @@ class Estimator(BaseEstimator):
             optimum is at infinity.
         """
         with solvers.numerics():
-            problem = self._problem(X, y, sample_weight, offset, stored=True)
+            problem = self._problem(X, y, sample_weight, offset)
             given = None if init_params is None else problem.layout.accept(init_params)
             fit = _fitting.fit(problem, self._settings, given)
         tell(fit.messages)

@@ -14,6 +14,7 @@ from bayesglm.glm import _lanes
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._values import dispersion
 from bayesglm.prior import Gaussian, Prior
+from bayesglm.rows import moments
 
 
 def numpyro_model(problem, settings, fitted, scale, scale_prior, intercept_prior, prior=None):
@@ -52,7 +53,7 @@ def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Mod
         observation_model=settings.observation_model,
         inverse_link=settings.inverse_link_function,
         prior=problem.prior,
-        X=rows.design.matrix,
+        X=rows.design.matrix[:],
         y=layout.squeeze(rows.y),
         weight=layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape)),
         offset=layout.beside(rows.offset),
@@ -122,14 +123,12 @@ def weakly(problem: Problem) -> tuple[Problem, joint_model.WeakIntercept]:
     """
     rows, X = problem.rows, problem.rows.design.matrix
     # neurons share their features, and so the units of these: those of the rows as often as neurons have them
-    mean, spread = _lanes.moments(
-        X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None]
-    )
+    mean, spread = moments(X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None])
     real = _families.is_real(problem.observation_model)
     identity = real and links.canonical(problem.inverse_link) is links.identity
     unit, location = np.ones(problem.n_neurons), np.zeros(problem.n_neurons)
     if identity:
-        location, unit = _lanes.moments(rows.y, rows.weight)
+        location, unit = moments(rows.y, rows.weight)
         unit = np.maximum(unit, np.finfo(float).tiny)
     spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
     sd = 2.5 * unit / spread[:, None]

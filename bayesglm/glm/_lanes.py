@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from bayesglm import _families
+from bayesglm import _families, observation_models
+from bayesglm._design import Stored
 from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
 from bayesglm.model import WeakIntercept, default_scale_prior
+from bayesglm.rows import moments
 
 # Predictors of all chains and lanes in one pass over the rows, in bytes.
 _BLOCK_BYTES = 1 << 26
@@ -73,35 +76,25 @@ def spread(rows: Rows) -> np.ndarray:
     return moments(rows.y, rows.weight)[1] + np.finfo(float).tiny
 
 
-def moments(values, weight) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (columns,) of values (rows, columns), a weight of two counting a row twice."""
-    weight = np.broadcast_to(np.asarray(weight, float), values.shape)
-    total = np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
-    mean = np.sum(weight * values, axis=0) / total
-    return mean, np.sqrt(np.sum(weight * np.square(values - mean), axis=0) / total)
-
-
 def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared, Lane]:
-    """Return the posteriors of a problem in float64, as NumPy arrays.
+    """Return the posteriors of a problem in float64, as NumPy arrays; X may be left in its file.
 
     Whitening is the identity, to be set where the modes are known.
     """
     many, n_neurons = problem.n_lanes, problem.n_neurons
     responses, classes = n_neurons // many, problem.n_classes or 1
-    objective = problem.objective(whole=True, balanced=False)
-    (data,) = objective.shards.parts
-    # solvers fill up their last chunk of lanes
-    host = lambda a: None if a is None else np.asarray(a)[:many]  # noqa: E731
-    X = data.X.first
+    y, weight, offset, _ = problem.in_lanes(problem.rows.weight)
+    X = problem.rows.design.matrix
+    X = X if isinstance(X, Stored) else jax.device_put(X)
     by_lane = lambda a: np.asarray(a, float).reshape(many, responses)  # noqa: E731
     n = by_lane(problem.rows.n)
-    weight = host(data.weight)
     weight = np.broadcast_to(weight, (len(weight), responses, weight.shape[-1]))
     sampled = not isinstance(priors.scale, np.ndarray)
     zero_sum = problem.prior.zero_sum(problem.n_classes)
     rows = len(X)
     family = Family(
-        objective.spec.observation_model, problem.inverse_link, problem.n_classes, responses, zero_sum,
+        observation_models.static(problem.observation_model), problem.inverse_link,
+        problem.n_classes, responses, zero_sum,
         problem.n_classes is not None and priors.intercept is None, sampled, False,
         _block(rows, many * chains * responses * classes),
     )  # fmt: skip
@@ -115,7 +108,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     base_y, base_weight = (a.reshape(many, responses, -1) for a in base)
     size, weak = family.size(n_features), priors.weak
     lane = Lane(
-        host(data.y), weight, host(data.offset), n, mask, prior, precision,
+        y, weight, offset, n, mask, prior, precision,
         prior.power(mask, responses), base_y, base_weight,
         np.zeros((many, responses)) if sampled else np.log(by_lane(priors.scale)),
         by_lane(priors.scale_unit),

@@ -14,6 +14,7 @@ from bayesglm._likelihood import sample_loss
 from bayesglm.glm import _solve
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
+from bayesglm.rows import predictor
 
 #: Standard errors from the optimum up to which a solver of the user's own counts as converged.
 CLOSE = 0.1
@@ -32,10 +33,8 @@ class Loss:
         matrix = jnp.concatenate([jnp.asarray(leaf) for leaf in jax.tree.leaves(X)], axis=1)
         # the axes of many neurons, whatever the user's are
         coef = jnp.where(problem.mask, coef, 0.0).reshape(len(coef), *_many(problem))
-        eta = jnp.tensordot(matrix, coef, 1) + jnp.reshape(params[1], _many(problem))
-        y = jnp.reshape(y, (len(matrix), -1))
-        if offset is not None:
-            eta = eta + offset
+        intercept = jnp.reshape(params[1], _many(problem))
+        eta, y = predictor(matrix, coef, intercept, offset), jnp.reshape(y, (len(matrix), -1))
         if weight is not None:  # a predictor at which no family has a loss that is not finite
             used = jnp.broadcast_to(weight > 0, y.shape)
             eta = jnp.where(used.reshape(used.shape + (1,) * (eta.ndim - 2)), eta, 1.0)

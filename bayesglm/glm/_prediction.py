@@ -10,11 +10,10 @@ from bayesglm import observation_models, posterior
 from bayesglm._input import is_one_of
 from bayesglm._layout import shown
 from bayesglm._messages import Message
-from bayesglm._shards import fill, filled_length
 from bayesglm.glm._edge import new_rows
-from bayesglm.glm._results import predictor
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._values import Fit, Posterior, dispersion, needed
+from bayesglm.rows import fill, filled_length, predictor
 
 _MISSING = Message(
     RuntimeWarning,

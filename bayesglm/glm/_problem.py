@@ -17,11 +17,11 @@ from bayesglm import _design, links, observation_models
 from bayesglm._design import Stored
 from bayesglm._layout import Layout
 from bayesglm._likelihood import kappa
-from bayesglm._objective import Objective, Spec, chunks_of
-from bayesglm._shards import Data, Matrix, Shards, cuts, even, fill
+from bayesglm._objective import Objective
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._settings import Settings
 from bayesglm.prior import Prior
+from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fill
 
 # Rows that the centre of the features is taken from; it only has to be close.
 _CENTRE_ROWS = 2048
@@ -172,7 +172,7 @@ class Problem:
         if whole:
             return [(0, len(X), 0)]
         if isinstance(X, Stored):
-            return even(len(X), len(X.slices()))
+            return even(len(X), len(_design.pieces(X)))
         return even(len(X), cuts(len(X), work_per_row))
 
     def centre(self) -> np.ndarray:
@@ -191,7 +191,13 @@ class Problem:
 
     def _part(self, matrix, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
         """Return the rows of one shard; those before `new` belong to another one."""
+        X = matrix(self.rows.design.matrix[begin:end])
+        return jax.device_put(Data(X, *self.in_lanes(row_weight, n_chunks, begin, end, new)))
+
+    def in_lanes(self, row_weight, n_chunks: int = 1, begin: int = 0, end=None, new: int = 0):
+        """Return responses, weights, offset and dispersions of some rows, as :class:`bayesglm.rows.Data` has them."""
         rows, lanes = self.rows, self.n_lanes
+        end = len(rows.y) if end is None else end
         dtype = rows.design.matrix.dtype
         extra = -lanes % n_chunks  # chunks are of one length
 
@@ -206,19 +212,12 @@ class Problem:
         weight = weight.reshape((lanes, -1, end - begin) if len(weight) > 1 else (1, 1, -1))
         if new > begin:
             weight = weight * (np.arange(begin, end) >= new)
-        offset = None if rows.offset is None else self._offset_lanes(last)
+        offset = None
+        if rows.offset is not None:
+            offset = self.layout.offset_in_lanes(rows.offset[begin:end]).astype(dtype)
         data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
         scale = full(self.dispersion.reshape(lanes, -1, 1).astype(dtype))
-        data = (*data, None if offset is None else full(offset), scale)
-        return jax.device_put(Data(matrix(rows.design.matrix[begin:end]), *data))
-
-    def _offset_lanes(self, last):
-        offset = self.rows.offset
-        if offset[0].size > 1:
-            classes = () if self.n_classes is None else (self.n_classes,)
-            offset = np.broadcast_to(offset, (len(offset), self.n_neurons, *classes))
-        offset = last(offset)
-        return offset.reshape(self.n_lanes if len(offset) > 1 else 1, -1, offset.shape[-1])
+        return (*data, None if offset is None else full(offset), scale)
 
     def select(self, neurons: np.ndarray) -> Problem:
         """Return the problem of the neurons with the given indices."""

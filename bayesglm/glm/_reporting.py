@@ -17,6 +17,7 @@ from bayesglm.glm._joint import weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._values import Fit, Posterior
+from bayesglm.rows import predictor
 
 _PACKAGES = ("bayesglm", "jax", "numpyro", "numpy", "arviz-base", "arviz-stats", "arviz-plots")
 # Cells of replicated data, their draws, and numbers in the matrices of the curvature that are worth the while.
@@ -189,7 +190,7 @@ def _responses(problem: Problem, fit: Fit, found: Posterior | None, order) -> Re
     rows, layout, model = problem.rows, problem.layout, problem.observation_model
     coef, intercept = _centre(problem, fit, found)
     X = rows.design.matrix
-    eta = _prediction.predictor(X, coef, intercept, layout.beside(rows.offset))
+    eta = predictor(X, coef, intercept, layout.beside(rows.offset))
     ones = jnp.ones(eta.shape)
     mean, slope = map(np.asarray, jax.jvp(problem.inverse_link, (jnp.asarray(eta),), (ones,)))
     sampled = found is not None and "scale" in found.variables

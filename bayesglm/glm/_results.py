@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, _families, observation_models
+from bayesglm import _families, observation_models
 from bayesglm.glm._problem import Problem
+from bayesglm.rows import predictor, rank
 from bayesglm.solvers import State
 
 
@@ -43,36 +44,9 @@ def residual_dof(problem: Problem, coef, n_samples=None) -> np.ndarray:
         dof = n - nonzero.sum(axis=(0, 2)) - free
         # the documented shape: a scalar for one neuron without classes
         return dof if len(problem.outputs) else dof[0]
-    rank = problem.prior.counted(used, lambda columns: _rank(problem.rows.design.matrix, columns))
-    return n - free * rank - free
-
-
-def _rank(X, columns) -> int:
-    """Rank of some columns of a matrix; from some of the rows if these suffice."""
-    n_features = len(columns)
-    if min(len(X), n_features) == 0:
-        return 0
-    some = _design.stretches(len(X), _RANK_ROWS * X.shape[1])
-    gram = _gram(X, columns, some)
-    if not _regular(gram) and len(some) > 1:
-        gram = _gram(X, columns, [slice(a, a + 4096) for a in range(0, len(X), 4096)])
-    if len(X) > n_features and _regular(gram):
-        return n_features
-    return int(np.linalg.matrix_rank(X[:][:, columns]))
-
-
-# Rows for each feature from which the rank of the features is found, unless they are close to singular there.
-_RANK_ROWS = 20
-
-
-def _gram(X, columns, blocks):
-    blocks = (X[rows][:, columns].astype(np.float64, copy=False) for rows in blocks)
-    return sum(block.T @ block for block in blocks)
-
-
-def _regular(gram) -> bool:
-    scale = np.sqrt(np.where(np.diag(gram) > 0, np.diag(gram), 1.0))
-    return bool(np.linalg.eigvalsh(gram / np.outer(scale, scale))[0] > 1e-9)
+    X = problem.rows.design.matrix
+    taken = problem.prior.counted(used, lambda columns: rank(X, columns))
+    return n - free * taken - free
 
 
 def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarray:
@@ -114,8 +88,8 @@ def _whole(weight) -> bool:
 def _own_scale(problem: Problem, dof, coef, intercept) -> np.ndarray:
     """Ask an observation model of the user's own, with every row as often as its weight says."""
     rows = problem.rows
-    X = np.asarray(rows.design.matrix[:], float)
     given = np.nan_to_num(coef), np.nan_to_num(intercept)
+    X = rows.double().design.matrix
     eta = predictor(X, *given, problem.layout.beside(rows.offset))
     rate = np.asarray(problem.inverse_link(jnp.asarray(eta)))
     estimate = problem.observation_model.estimate_scale
@@ -129,13 +103,3 @@ def _own_scale(problem: Problem, dof, coef, intercept) -> np.ndarray:
         parts = rows.y[often, k], rate[often, k], dof[k]
         scales.append(np.reshape(estimate(*map(jnp.asarray, parts)), -1))
     return np.concatenate(scales)
-
-
-def predictor(X, coef, intercept, offset=None) -> np.ndarray:
-    """Return the linear predictor (samples, *outputs), in the precision of the features.
-
-    The product is left to NumPy, which has nothing to compile.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        eta = np.tensordot(X, coef.astype(X.dtype), 1) + intercept.astype(X.dtype)
-        return eta if offset is None else eta + offset

@@ -22,9 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesglm._design import Stored
+from bayesglm._design import pieces as pieces_of
 from bayesglm._input import epochs, is_one_of, time_indexed
 from bayesglm._sampling import _laplace, _target
 from bayesglm.glm import _serial
+from bayesglm.rows import even, predictor
 
 HETEROSCEDASTIC = ("HC0", "HC1", "HC2", "HC3")
 CLUSTER = ("CR1", "CR3")
@@ -32,8 +35,9 @@ CLUSTER = ("CR1", "CR3")
 _BEST = {True: "HC3", "cluster": "CR3"}
 # One minus the leverage of a row, or what is left of the curvature, below which the row decides a parameter alone.
 _ALONE = 1e-8
-# Bytes of the derivatives of the rows of some lanes.
+# Bytes of what is computed of the rows of a block, or of those of some neurons.
 _BYTES = 1 << 27
+_LEAST_ROWS = 64
 
 
 class Sandwich(NamedTuple):
@@ -164,8 +168,8 @@ class Pieces(NamedTuple):
     covariance: np.ndarray  # its inverse
     to_theta: np.ndarray  # (size, classes * (features + 1))
     mask: np.ndarray  # (neurons, classes, features + 1)
-    X: np.ndarray | None = None  # (samples, features + 1), the last one for the intercept
-    weight: np.ndarray | None = None  # (neurons, samples)
+    X: np.ndarray | None = None  # (rows, features + 1), the last one for the intercept
+    weight: np.ndarray | None = None  # (neurons, rows)
     slope: np.ndarray | None = (
         None  # (neurons, classes, samples): of the energy of one copy of a row, by the predictor
     )
@@ -187,20 +191,28 @@ def pieces(family, lanes, hessian, covariance) -> Pieces:
 
 
 def with_rows(
-    given: Pieces, sandwich: Sandwich, family, shared, lanes, theta, some: slice
+    given: Pieces, sandwich: Sandwich, family, X, lanes, theta, some: slice, rows
 ) -> Pieces:
-    """Return the pieces of some lanes with what the rows say at the fit, `theta` (lanes, columns, features + 1)."""
-    many, X, classes = len(theta), np.asarray(shared.X), family.classes
-    lanes = jax.tree.map(lambda a: a[some] if len(a) == many else a, lanes)
-    theta = theta[some]
+    """Return the pieces of some lanes with what some rows say at the fit.
+
+    Parameters
+    ----------
+    theta : array (lanes, columns, features + 1)
+    rows : tuple
+        Begin, end, and the first row that has not been seen before.
+    """
+    begin, end, new = rows
     neurons = slice(some.start * family.responses, some.stop * family.responses)
-    eta = np.einsum("lcf,nf->lcn", theta[..., :-1], X) + theta[..., -1:]
-    if lanes.offset is not None:
-        eta = eta + lanes.offset
-    weight = np.broadcast_to(lanes.weight, lanes.y.shape)
+    own = {name: getattr(given, name)[neurons] for name in ("hessian", "covariance", "mask")}
+    y, weight, offset = (_cut(a, len(theta), some, slice(begin, end)) for a in lanes[:3])
+    weight = np.broadcast_to(weight * (np.arange(begin, end) >= new), y.shape)
+    X, theta, classes = np.asarray(X[begin:end]), theta[some], family.classes
+    offset = None if offset is None else np.moveaxis(offset, -1, 0)
+    coef = np.moveaxis(theta[..., :-1], -1, 0)
+    eta = np.moveaxis(predictor(X, coef, theta[..., -1], offset), 0, -1)
     eta = np.where(np.repeat(weight > 0, classes, axis=1), eta, 1.0)
     bends = sandwich.kind in ("HC2", "HC3", "CR3")
-    slope, bend = _derivatives(family, eta, lanes.y, lanes.log_scale, bends)
+    slope, bend = _derivatives(family, eta, y, lanes.log_scale[some], bends)
     weight = weight.reshape(-1, len(X))
     alive = weight[:, None] > 0
     slope = np.where(alive, np.asarray(slope).reshape(len(weight), classes, -1), 0.0)
@@ -208,8 +220,15 @@ def with_rows(
         bend = np.moveaxis(np.asarray(bend).reshape(classes, *slope.shape), 0, 2)
         bend = np.where(alive[:, None], bend, 0.0)
     X = np.column_stack([X, np.ones(len(X))])
-    own = {name: getattr(given, name)[neurons] for name in ("hessian", "covariance", "mask")}
     return given._replace(X=X, weight=weight, slope=slope, bend=bend, **own)
+
+
+def _cut(array, many: int, some: slice, rows: slice):
+    """Return some lanes and rows of an array that has an axis for each, or one lane for all."""
+    if array is None:
+        return None
+    array = np.asarray(array)[..., rows]
+    return array[some] if len(array) == many else array
 
 
 def _coordinates(family, n_features: int) -> np.ndarray:
@@ -261,46 +280,105 @@ def spread(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, the
     : Spread
         NaN for neurons in which a row, or a group, decides a parameter alone.
     """
+    X = shared.X if isinstance(shared.X, Stored) else np.asarray(shared.X)
     found, many, each = [], len(theta), family.responses
-    bytes_each = 8 * (1 + family.classes) * theta.shape[1] * len(shared.X)
-    size = int(np.clip(_BYTES // bytes_each, 1, many))
+    columns, width = theta.shape[1:]
+    # the series of influences on a neuron is looked at as a whole
+    series = 8 * len(X) * columns * width
+    size = int(np.clip(_BYTES // series, 1, many)) if sandwich.kind == "HAC" else many
+    of_row = 8 * columns * ((1 + family.classes) * size + 4 * width)
+    blocks = min(-(-len(X) * of_row // _BYTES), len(X) // _LEAST_ROWS + 1)
+    blocks = even(len(X), max(blocks, len(pieces_of(X))))
     for begin in range(0, many, size):
         some = slice(begin, min(begin + size, many))
-        part = with_rows(given, sandwich, family, shared, lanes, theta, some)
-        first, last = some.start * each, some.stop * each
-        found += [_one(sandwich, part, k - first, n[k], dof[k]) for k in range(first, last)]
+        neurons = range(some.start * each, some.stop * each)
+        sums = [None] * len(neurons)
+        for rows in blocks:
+            part = with_rows(given, sandwich, family, X, lanes, theta, some, rows)
+            for k in range(len(neurons)):
+                sums[k] = _joined(sandwich, sums[k], _meat(sandwich, part, k, rows))
+        found += [
+            _of_sums(sandwich, given, k, *own, n[k], dof[k])
+            for k, own in zip(neurons, sums, strict=True)
+        ]
     return Spread(
         *(None if part[0] is None else np.stack(part) for part in zip(*found, strict=True))
     )
 
 
-def _one(sandwich: Sandwich, given: Pieces, k: int, n: float, dof: float) -> Spread:
-    """Return the sandwich variances of one neuron, each (classes * (features + 1),)."""
-    kind, weight = sandwich.kind, given.weight[k]
-    slope = given.slope[k].T
-    few = n / dof if dof > 0 else np.nan
+class Meat(NamedTuple):
+    """What a block of rows adds to the sandwich of one neuron.
+
+    Of independent rows, weighted squares of influences (parameters,). Of groups, sums of influences
+    (groups, parameters), or of scores (groups, size). In time, the influences of all rows (rows, parameters).
+    """
+
+    value: np.ndarray
+    used: np.ndarray  # which groups, or rows, count
+    curvature: np.ndarray | None = None  # (groups, size, size)
+
+
+def _joined(sandwich: Sandwich, one: Meat | None, other: Meat) -> Meat:
+    if one is None:
+        return other
+    if sandwich.kind == "HAC":
+        return Meat(*(np.concatenate(both) for both in zip(one[:2], other[:2], strict=True)))
+    more = None if one.curvature is None else one.curvature + other.curvature
+    return Meat(one.value + other.value, one.used | other.used, more)
+
+
+def _meat(sandwich: Sandwich, part: Pieces, k: int, rows) -> Meat:
+    """Return what some rows add to the sandwich of one neuron."""
+    kind, weight, (begin, end, new) = sandwich.kind, part.weight[k], rows
+    slope, used = part.slope[k].T, part.weight[k] > 0
     if kind in ("HC2", "HC3"):
-        slope = _without_itself(given, k, slope, 0.5 if kind == "HC2" else 1.0)
-    score = _scores(given, k, slope)
-    every = lambda value: np.full(given.to_theta.shape[1], value)  # noqa: E731
-    influence = score @ (given.covariance[k] @ given.to_theta)
+        slope = _without_itself(part, k, slope, 0.5 if kind == "HC2" else 1.0)
+    score = _scores(part, k, slope)
+    if kind == "CR3":
+        return _of_groups(part, k, weight[:, None] * score, sandwich.groups[begin:end], sandwich)
+    influence = score @ (part.covariance[k] @ part.to_theta)
     if kind in HETEROSCEDASTIC:
-        variance = weight @ np.square(influence)
-        return Spread(variance * (few if kind == "HC1" else 1.0), every(np.inf))
+        return Meat(weight @ np.square(influence), used.any(keepdims=True))
     if kind == "HAC":
-        return _serial.spread(influence, weight > 0, sandwich.trials, sandwich.maxlags, few)
-    used = weight > 0
-    names, group = np.unique(sandwich.groups[used], return_inverse=True)
-    count = len(names)
+        return Meat(influence[new - begin :], used[new - begin :])
+    return _of_groups(part, k, weight[:, None] * influence, sandwich.groups[begin:end], sandwich)
+
+
+def _of_groups(part: Pieces, k: int, values, group, sandwich: Sandwich) -> Meat:
+    """Sum what rows have, (rows, ...), over the rows of each group."""
+    many, counts = sandwich.groups.max() + 1, part.weight[k] > 0
+    total, used = np.zeros((many, values.shape[1])), np.zeros(many, bool)
+    order = np.flatnonzero(counts)[np.argsort(group[counts], kind="stable")]
+    names, begins = np.unique(group[order], return_index=True)
+    members = np.split(order, begins[1:]) if len(names) else []
+    used[names] = True
+    bent = sandwich.kind == "CR3"
+    curvature = np.zeros((many, *part.hessian.shape[1:])) if bent else None
+    for name, some in zip(names, members, strict=True):
+        total[name] = values[some].sum(axis=0)
+        if bent:
+            curvature[name] = _curvature(part, k, some)
+    return Meat(total, used, curvature)
+
+
+def _of_sums(sandwich, given: Pieces, k: int, value, used, curvature, n: float, dof: float):
+    """Return the sandwich variances of one neuron, each (classes * (features + 1),)."""
+    kind = sandwich.kind
+    few = n / dof if dof > 0 else np.nan
+    every = lambda value: np.full(given.to_theta.shape[1], value)  # noqa: E731
+    if kind in HETEROSCEDASTIC:
+        return Spread(value * (few if kind == "HC1" else 1.0), every(np.inf))
+    if kind == "HAC":
+        return _serial.spread(value, used, sandwich.trials, sandwich.maxlags, few)
+    count = np.count_nonzero(used)
     if count < 2:
         return Spread(every(np.nan), every(np.nan))
-    order = np.argsort(group, kind="stable")
-    rows = np.split(np.flatnonzero(used)[order], np.cumsum(np.bincount(group))[:-1])
     if kind == "CR1":
-        moved = np.stack([weight[some] @ influence[some] for some in rows])
+        moved = value[used]
         factor = count / (count - 1.0) * (n - 1.0) / dof if dof > 0 else np.nan
     else:
-        moved, factor = _without_groups(given, k, score, rows), (count - 1.0) / count
+        moved = _without_groups(given, k, value[used], curvature[used])
+        factor = (count - 1.0) / count
     return Spread(factor * np.square(moved).sum(axis=0), every(count - 1.0))
 
 
@@ -338,12 +416,9 @@ def _without_itself(given: Pieces, k: int, slope, power: float):
     return (vectors @ (turned / values[..., None] ** power))[..., 0].real
 
 
-def _without_groups(given: Pieces, k: int, score, rows):
+def _without_groups(given: Pieces, k: int, scores, curvature):
     """Return what leaving out each group moves the parameters by, in one step of Newton's method."""
-    weight = given.weight[k]
-    scores = np.stack([weight[some] @ score[some] for some in rows])
-    rest = np.stack([given.hessian[k] - _curvature(given, k, some) for some in rows])
-    root, least = _laplace.invert(rest)
+    root, least = _laplace.invert(given.hessian[k] - curvature)
     moved = root @ (np.swapaxes(root, -1, -2) @ scores[..., None])
     moved[least <= _ALONE] = np.nan
     return moved[..., 0] @ given.to_theta

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesglm import _design, labels
+from bayesglm import _design, labels, rows
 from bayesglm._design import Design, Stored
 from bayesglm._input import require_y, to_labels
 from bayesglm._layout import Layout
-from bayesglm._shards import fill, filled_length
 from bayesglm.glm._settings import Settings
 from bayesglm.labels import MISSING
+from bayesglm.rows import fill, filled_length
 
 # The value that stands in for a missing response; it is in the support of every family, and has no weight.
 _FILL = 1.0
@@ -68,10 +68,10 @@ class Rows:
         )  # fmt: skip
 
     def double(self) -> Rows:
-        """Return these rows in float64, in memory."""
+        """Return these rows in float64."""
         wide = lambda a: None if a is None else np.asarray(a, np.float64)  # noqa: E731
-        y = self.y if self.y.dtype.kind == "i" else wide(self.y)
-        design = self.design.with_matrix(wide(self.design.matrix[:]))
+        y, X = self.y if self.y.dtype.kind == "i" else wide(self.y), self.design.matrix
+        design = self.design.with_matrix(X.astype(np.float64) if isinstance(X, Stored) else wide(X))
         return replace(self, design=design, y=y, weight=wide(self.weight), offset=wide(self.offset))
 
     def left_out(self, neurons=None) -> str:
@@ -161,11 +161,10 @@ def checked(
     weight = _check_weight(sample_weight, used.shape).astype(dtype, copy=False)
     if not used.all():
         weight = weight * used
-    finite = _design.finite_rows(design.matrix)
+    finite = rows.finite_rows(design.matrix)
     if finite is not None:
         weight = weight * finite[:, None]
-        if isinstance(design.matrix, np.ndarray):
-            design = design.with_matrix(np.where(np.isfinite(design.matrix), design.matrix, 0))
+        design = design.with_matrix(_zeroed(design.matrix, ~finite))
     if not (weight > 0).any():
         raise ValueError(
             "No sample can be used: there is a NaN or Inf (or a weight of zero) at all sample points of `X` or `y`."
@@ -175,8 +174,13 @@ def checked(
         missing = ~used if finite is None else ~(used & finite[:, None])
     n_neurons = responses.shape[1]
     layout = Layout.of(settings.population, settings.n_classes, classes, design, y, n_neurons)
-    shift = check_offset(offset, design.n_samples, layout, dtype)
+    shift = layout.offset(offset, design.n_samples, dtype)
     return Rows(design, responses, weight, shift, missing), layout
+
+
+def _zeroed(X, bad):
+    """Return features with zeros for what is not finite in some rows."""
+    return X.zeroed(bad) if isinstance(X, Stored) else np.where(np.isfinite(X), X, 0)
 
 
 def _numbers(y, settings: Settings, _, dtype):
@@ -222,30 +226,3 @@ def _check_weight(sample_weight, shape):
             f"counts, and {_MOST_ROWS:.1g} rows cannot be told from one more. Divide the weights by a constant."
         )
     return weight.reshape(shape[0], -1)
-
-
-def check_offset(offset, n_samples: int, layout: Layout, dtype):
-    """Return the offset in a shape that broadcasts to (samples, neurons[, classes]).
-
-    Raises
-    ------
-    ValueError
-        If it does not broadcast to the linear predictor, or is not finite.
-    """
-    if offset is None:
-        return None
-    offset = _design.to_numeric(offset, "offset").astype(dtype)
-    classes, n_neurons = layout.outputs[len(layout.neurons) :], layout.n_neurons
-    allowed = {(n_samples,): (n_samples, 1), (n_samples, n_neurons): (n_samples, n_neurons)}
-    allowed = {given: (*full, *(1 for _ in classes)) for given, full in allowed.items()}
-    if classes:
-        allowed[n_samples, n_neurons, *classes] = (n_samples, n_neurons, *classes)
-        if n_neurons == 1:
-            allowed[n_samples, *classes] = (n_samples, 1, *classes)
-    if offset.shape not in allowed:
-        raise ValueError(
-            f"`offset` has shape {offset.shape}; expected one of {sorted(allowed, key=len)}."
-        )
-    if not np.isfinite(offset).all():
-        raise ValueError("`offset` must be finite.")
-    return offset.reshape(allowed[offset.shape])

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, labels
+from bayesglm import _design, labels, rows
 from bayesglm._input import refuse_iterator
 from bayesglm._likelihood import sample_loss
 from bayesglm.glm._settings import Settings
@@ -49,9 +49,8 @@ def predictor(settings: Settings, coef, intercept, X):
     coef = jnp.concatenate([jnp.asarray(c) for c in coefs])
     mask = _design.coefficient_mask(settings.feature_mask, structure, widths, coef.shape[1:])
     matrix = jnp.concatenate([jnp.asarray(leaf, coef.dtype) for leaf in leaves], axis=1)
-    intercept = jnp.asarray(intercept)
-    eta = jnp.tensordot(matrix, jnp.where(mask, coef, 0.0), 1)
-    return eta + (intercept if coef.ndim > 1 else intercept[0])
+    intercept = jnp.reshape(intercept, coef.shape[1:])
+    return rows.predictor(matrix, jnp.where(mask, coef, 0.0), intercept)
 
 
 def mean(fit: Fit, X):

@@ -20,7 +20,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from bayesglm._shards import cores
+from bayesglm.rows import cores
 
 # Parameters that are gone through at once; their draws stay in the cache of a core.
 _AT_ONCE = 32

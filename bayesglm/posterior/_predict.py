@@ -15,6 +15,7 @@ import numpy as np
 
 from bayesglm import _families
 from bayesglm._likelihood import response_distribution
+from bayesglm.rows import fill, predictor
 
 # Bytes of the predictors of one chunk of rows under all draws.
 _CHUNK_BYTES = 1 << 25
@@ -56,22 +57,14 @@ class Draws(NamedTuple):
 
 def chunks(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows and their predictors (rows, draws, *outputs)."""
-    n_rows = len(X)
-    each = 8 * max(1, draws.intercept.size)
+    n_rows, coef = len(X), np.ascontiguousarray(np.moveaxis(draws.coef, 0, 1))
+    each = 8 * max(draws.intercept.size, X.shape[1])
     size = int(np.clip(_CHUNK_BYTES // each, 1, max(n_rows, 1)))
     for first in range(0, n_rows, size):
         rows = slice(first, min(first + size, n_rows))
-        part = X[rows]
-        if len(part) < size:  # one shape for all chunks: the link compiles once
-            part = np.concatenate(
-                [part, np.broadcast_to(part[-1:], (size - len(part), *part.shape[1:]))]
-            )
-        eta = np.tensordot(part, draws.coef, (1, 1)) + draws.intercept
-        if offset is not None:
-            shift = offset[rows]
-            shift = np.concatenate([shift, np.zeros((size - len(shift), *shift.shape[1:]))])
-            eta = eta + shift.reshape(size, 1, *shift.shape[1:])
-        yield rows, eta
+        part = fill(X[rows], size)  # one shape for all chunks: the link compiles once
+        shift = None if offset is None else fill(offset[rows], size)
+        yield rows, predictor(part, coef, draws.intercept, shift)
 
 
 def means(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bayesglm._objective import Objective, Point, chunks_of
+from bayesglm._objective import Objective, Point
+from bayesglm.rows import chunks_of
 
 # Distance, in standard errors, below which a lane that no longer improves is at the floor of its precision.
 _FLOOR = 1e-3

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayesglm._objective import Objective, Spec, predict, slopes, transpose
-from bayesglm._shards import Data
+from bayesglm._objective import Objective
+from bayesglm.rows import Data, Spec, predict, slopes, transpose
 from bayesglm.solvers import _metric
 from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, distance_of, judge
 from bayesglm.solvers._subproblem import shifted, subproblem

@@ -27,8 +27,8 @@ MAX_BLOCK_ROWS = 1024
 _END_ROWS = MAX_BLOCK_ROWS + 16
 # Work (rows times features and lanes) below which starting a second thread does not pay.
 _WORK_PER_SHARD = 400_000
-
-
+# Lanes that are computed together; finished ones stop costing in units of this.
+_CHUNK_LANES = 32
 # Bytes up to which rows are copied in order to fill them up: in less time than a program takes to compile.
 _FILL_BYTES = 1 << 25
 
@@ -127,6 +127,11 @@ def cuts(n_rows: int, work_per_row: int) -> int:
     return max(1, most)
 
 
+def chunks_of(lanes: int) -> int:
+    """Return the number of chunks that so many lanes are cut into."""
+    return -(-lanes // _CHUNK_LANES)
+
+
 def even(n_rows: int, pieces: int) -> list[tuple[int, int, int]]:
     """Cut rows into pieces of one length: begin, end, and the first row that no earlier piece has."""
     size = -(-n_rows // pieces)
@@ -173,6 +178,18 @@ class Shards:
     def stored(self) -> bool:
         """Whether the rows are read from a file in every pass."""
         return callable(self.parts[0])
+
+    @property
+    def chunk(self) -> int:
+        """Number of lanes that are computed together."""
+        return self.width // self.n_chunks
+
+    def padded(self, array):
+        """Return an array of the lanes in use with as many as the parts have."""
+        extra = self.width - len(array)
+        if not extra:
+            return np.asarray(array)
+        return np.pad(array, [(0, extra)] + [(0, 0)] * (np.ndim(array) - 1))
 
     def map(self, program: Callable, combine: Callable, key):
         """Return the combined results of a program on each shard, as NumPy arrays.
