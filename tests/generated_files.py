@@ -332,7 +332,7 @@ def check_damaged_draws(case: Damage) -> None:
         assert_names(found.error, path)
         assert_unchanged(model, before)
         return
-    assert_same_draws(model.posterior_, before["_posterior"][0])
+    assert_same_draws(model.posterior_, before["_posterior"][0].tree)
 
 
 def assert_names(error, path) -> None:

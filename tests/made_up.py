@@ -2,11 +2,10 @@
 
 import jax
 import numpy as np
-from problems import settings_of
+from problems import layout_of, settings_of
 from tables import N_NEURONS
 
 from bayesglm import posterior
-from bayesglm._design import feature_labels
 from bayesglm._sampling._sampler import Sampled
 from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
 
@@ -34,7 +33,7 @@ def fitted(face, names=("speed", "head", "place"), classes=("left", "right")):
 
 def drawn(estimator):
     """Draws as `sample_posterior` leaves them, without the time of it."""
-    settings, (leaves, structure) = settings_of(estimator), jax.tree.flatten(estimator.coef_)
+    settings, leaves = settings_of(estimator), jax.tree.leaves(estimator.coef_)
     widths, outputs = tuple(len(leaf) for leaf in leaves), leaves[0].shape[1:]
     n_features = sum(widths)
     n_neurons = outputs[0] if settings.population else 1
@@ -53,11 +52,7 @@ def drawn(estimator):
         stats=stats, khat=_rng.random(n_neurons), effective=np.full(n_neurons, 8.0),
         mixture=no, retried=no, settled=~no, mode=None,
     )  # fmt: skip
-    names = {"feature": feature_labels(structure, widths)}
-    if settings.population:
-        names["neuron"] = np.arange(n_neurons)
-    if settings.classifier:
-        names["class"] = np.asarray(estimator.classes_)
+    names = layout_of(estimator).labels()
     attrs = _attach.settings(settings) | {
         "n_train": np.full(n_neurons, 7.0), "num_warmup": -1, "random_key": np.array([0, 3]),
         "step_size": np.nan, "resampled_neurons": np.array([], int), "prior": "penalty",

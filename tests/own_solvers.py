@@ -1,5 +1,7 @@
 """Solvers of the user's own, by the documented protocol: one for smooth penalties, and one for all."""
 
+import contextlib
+import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +9,24 @@ import numpy as np
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
-from bayesglm.solvers import OptimizationInfo
+from bayesglm import regularizer
+from bayesglm.solvers import OptimizationInfo, _registry
+
+
+@contextlib.contextmanager
+def registry_kept():
+    """Forget, at the end, which solvers were registered and allowed within."""
+    before = copy.deepcopy(_registry._REGISTRY), dict(_registry._DEFAULT)
+    kinds = [regularizer.Regularizer, *regularizer.REGULARIZERS.values()]
+    allowed = {kind: kind.__dict__.get("_also_allowed", ()) for kind in kinds}
+    try:
+        yield
+    finally:
+        for table, old in zip((_registry._REGISTRY, _registry._DEFAULT), before, strict=True):
+            table.clear()
+            table.update(old)
+        for kind in kinds:
+            kind._also_allowed = allowed[kind]
 
 
 class State(NamedTuple):

@@ -1,6 +1,5 @@
 """Solvers of the user's own: registered by name, they fit every estimator; what cannot work is refused."""
 
-import copy
 import pickle
 import warnings
 
@@ -25,20 +24,13 @@ MASK[0, 1] = 0
 @pytest.fixture(autouse=True)
 def registered():
     """Both solvers, for as long as a test lasts."""
-    before = copy.deepcopy(_registry._REGISTRY), dict(_registry._DEFAULT)
-    kinds = [Regularizer, *nmo.regularizer.REGULARIZERS.values()]
-    allowed = {kind: kind.__dict__.get("_also_allowed", ()) for kind in kinds}
-    solvers.register("ScipyBFGS", own_solvers.Scipy, backend="scipy")
-    solvers.register("Fista", own_solvers.Fista)
-    for kind in (UnRegularized, Ridge):
-        kind.allow_solver("ScipyBFGS")
-    Regularizer.allow_solver("Fista")
-    yield
-    for table, old in zip((_registry._REGISTRY, _registry._DEFAULT), before, strict=True):
-        table.clear()
-        table.update(old)
-    for kind in kinds:
-        kind._also_allowed = allowed[kind]
+    with own_solvers.registry_kept():
+        solvers.register("ScipyBFGS", own_solvers.Scipy, backend="scipy")
+        solvers.register("Fista", own_solvers.Fista)
+        for kind in (UnRegularized, Ridge):
+            kind.allow_solver("ScipyBFGS")
+        Regularizer.allow_solver("Fista")
+        yield
 
 
 def estimators():

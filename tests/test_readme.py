@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from own_solvers import registry_kept
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,9 +23,10 @@ def python_blocks(page):
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
-    for source, lines_before in python_blocks(page):
-        # Empty lines in front make a traceback point at the line of the page.
-        exec(compile("\n" * lines_before + source, str(page), "exec"), namespace)
+    with registry_kept():
+        for source, lines_before in python_blocks(page):
+            # Empty lines in front make a traceback point at the line of the page.
+            exec(compile("\n" * lines_before + source, str(page), "exec"), namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

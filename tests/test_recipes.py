@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import own_solvers
 import pytest
 import tables
 from jax.scipy.special import gammaln
@@ -91,9 +92,8 @@ def test_a_family_is_a_distribution_and_a_class(twins):
     assert "dispersion" in reports[0].checks  # which is for counts
 
 
-def test_a_solver_is_a_class(monkeypatch):
+def test_a_solver_is_a_class():
     """It joins the registry; which penalties it takes, and how far it came, it says itself."""
-    from bayesglm.solvers import _registry
 
     class Damped(Newton):
         """Newton's method with half steps."""
@@ -101,12 +101,10 @@ def test_a_solver_is_a_class(monkeypatch):
         def __init__(self, tol=1e-6, maxiter=500):
             super().__init__(tol, maxiter, stepsize=0.5)
 
-    monkeypatch.setattr(_registry, "_REGISTRY", dict(_registry._REGISTRY))
-    monkeypatch.setattr(_registry, "_DEFAULT", dict(_registry._DEFAULT))
-    nmo.solvers.register("Damped", Damped, validate=False)
-    monkeypatch.setattr(nmo.regularizer.Ridge, "_also_allowed", (), raising=False)
-    nmo.regularizer.Ridge.allow_solver("Damped")
-    damped = nmo.glm.GLM(solver_name="Damped", **RIDGE).fit(X, Y[:, 0])
+    with own_solvers.registry_kept():
+        nmo.solvers.register("Damped", Damped, validate=False)
+        nmo.regularizer.Ridge.allow_solver("Damped")
+        damped = nmo.glm.GLM(solver_name="Damped", **RIDGE).fit(X, Y[:, 0])
     newton = nmo.glm.GLM(solver_name="Newton", **RIDGE).fit(X, Y[:, 0])
     np.testing.assert_allclose(damped.coef_, newton.coef_, atol=1e-6)
     # half of what is left with each step: a millionth after twenty
