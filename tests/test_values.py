@@ -12,7 +12,7 @@ from test_state import ESTIMATORS, KEY, X, draws_of
 import bayesglm as nmo
 from bayesglm._design import Design
 from bayesglm._layout import Layout
-from bayesglm._sampling import _laplace
+from bayesglm._sampling import _passes
 from bayesglm.glm._problem import Problem, Rows
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit, Posterior
@@ -70,7 +70,7 @@ def test_a_call_reads_its_features_once(sampled, call, monkeypatch):
 def test_a_report_takes_the_curvature_once(drawn, monkeypatch):
     make, y = ESTIMATORS["PopulationGLM"]
     model = draws_of(make(), y) if drawn else make().fit(X, y)
-    calls = counted(monkeypatch, _laplace, "curvature")
+    calls = counted(monkeypatch, _passes, "curvature")
     model.report(X, y, loo=False)
     assert len(calls) == 1
 
