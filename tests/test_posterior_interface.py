@@ -1,5 +1,7 @@
 """The interface around draws: container, predictions, scores, tables, refusals and errors."""
 
+import warnings
+
 import jax
 import numpy as np
 import numpyro.distributions as dist
@@ -436,3 +438,13 @@ def test_posterior_methods_need_draws(classifier):
         model.predict_interval(X, kind="both")
     with pytest.raises(ValueError, match="average"):
         classifier.predict_proba(X, average="mean")
+
+
+def test_coefficients_that_are_all_zero_are_sampled_without_a_foreign_warning():
+    """At a strength of one the mode is zero at the first step, and nothing is left to divide by."""
+    model = nmo.glm.PopulationGLM(regularizer="Lasso", regularizer_strength=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*k-hat")
+        model.sample_posterior(X, COUNTS, method="laplace", num_samples=50, progress_bar=False)
+    assert (np.asarray(model.coef_) == 0).all()

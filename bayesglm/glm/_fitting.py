@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 _ROUNDS, _SAME = 50, 1e-7
 
 
+@solvers.numerics()
 def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> Fit:
     """Return the mode of the posterior.
 
