@@ -18,9 +18,11 @@ __all__ = [
     "cdf",
     "default_scale_prior",
     "draw",
+    "estimates_scale",
     "excess_kurtosis",
     "has_free_scale",
     "has_scale",
+    "held_scale",
     "is_binary",
     "is_count",
     "is_discrete",
@@ -133,6 +135,16 @@ def is_positive(model) -> bool:
 def has_free_scale(model) -> bool:
     """Return whether a dispersion is estimated after the coefficients."""
     return bool(getattr(model, "has_scale", False))
+
+
+def estimates_scale(model) -> bool:
+    """Return whether a dispersion is part of the loss, and estimated with the coefficients."""
+    return bool(getattr(model, "estimates_scale", False))
+
+
+def held_scale(model) -> float:
+    """Return the dispersion in the loss of a family that does not estimate one there."""
+    return float(getattr(model, "scale", None) or 1.0)
 
 
 def is_known(model) -> bool:

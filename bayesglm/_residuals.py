@@ -12,7 +12,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy import special, stats
 
-from bayesglm import _families as families
+from bayesglm import _families
 
 # Counts in a bin, on average, and share of bins with several, up to which a response is taken for a spike train.
 _RARE, _SEVERAL = 0.5, 0.05
@@ -59,8 +59,8 @@ def transforms(model, y, mean, scale, weight) -> Intervals:
     ----------
     Dunn, Smyth (1996), Randomized quantile residuals. doi:10.1080/10618600.1996.10474708
     """
-    upper = families.cdf(model, y, mean, scale)
-    lower = families.cdf(model, y - 1.0, mean, scale) if families.is_discrete(model) else upper
+    upper = _families.cdf(model, y, mean, scale)
+    lower = _families.cdf(model, y - 1.0, mean, scale) if _families.is_discrete(model) else upper
     known = np.isfinite(upper) & np.isfinite(lower)
     return Intervals(lower, upper, np.where(known, weight, 0.0))
 
@@ -126,7 +126,7 @@ def outlier(found: Intervals) -> Deviation:
 
 def is_spike_train(model, y, weight) -> np.ndarray:
     """Return which neurons have rare, mostly single events in their bins."""
-    if not families.is_discrete(model):
+    if not _families.is_discrete(model):
         return np.zeros(y.shape[1], bool)
     used = np.broadcast_to(weight > 0, y.shape)
     share = lambda what: np.mean(what, axis=0, where=used)  # noqa: E731
@@ -158,7 +158,7 @@ def rescaled_intervals(model, y, mean, scale, used, stretch) -> Intervals:
     data analysis. doi:10.1162/08997660252741149
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        hazard = -np.log(families.cdf(model, np.zeros_like(mean), mean, scale))
+        hazard = -np.log(_families.cdf(model, np.zeros_like(mean), mean, scale))
     used = used & np.isfinite(hazard)
     part = (
         np.cumsum(np.concatenate([[0], (np.diff(stretch) != 0) | ~used[1:]])) if len(y) else stretch
@@ -189,10 +189,10 @@ def dispersion(model, y, mean, scale, weight, dof) -> Deviation:
     ----------
     McCullagh, Nelder (1989), Generalized Linear Models, section 4.5. doi:10.1007/978-1-4899-3242-6
     """
-    variance = families.variance(model, mean, scale)
+    variance = _families.variance(model, mean, scale)
     with np.errstate(divide="ignore", invalid="ignore"):
         squares = np.where(weight > 0, np.square(y - mean) / variance, 0.0)
-        of_square = 2.0 + families.excess_kurtosis(model, mean, scale)
+        of_square = 2.0 + _families.excess_kurtosis(model, mean, scale)
         ratio = np.sum(weight * squares, axis=0) / dof
         spread = np.sum(np.where(weight > 0, weight * of_square, 0.0), axis=0) / dof**2
         upper = scaled_chi_square(ratio, 1.0, spread)
@@ -246,14 +246,14 @@ def calibration_bins(model, y, mean, scale, weight, n_bins: int = _BINS, along=N
         What is cut into bins in place of the expected mean, such as a feature.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = families.variance(model, mean, scale)
-        excess = families.excess_kurtosis(model, mean, scale)
+        variance = _families.variance(model, mean, scale)
+        excess = _families.excess_kurtosis(model, mean, scale)
     known = (weight > 0) & np.isfinite(mean) & np.isfinite(y) & np.isfinite(variance)
     along = mean if along is None else along
     y, mean, variance, excess, weight, along = (
         a[known] for a in (y, mean, variance, excess, weight, along)
     )
-    measure = weight * variance if families.is_discrete(model) else weight
+    measure = weight * variance if _families.is_discrete(model) else weight
     total = measure.sum()
     if not total > 0:
         return Bins(*(np.empty(0) for _ in Bins._fields))

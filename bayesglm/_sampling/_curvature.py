@@ -34,19 +34,27 @@ def look(family: Family, shared: Shared, lanes: Lane, hessian, whiten, names):
     share = np.sum(np.where(used, found.share, 0.0), axis=1) / count
     ends = [_extreme(found.sd, np.fmin), _extreme(found.sd, np.fmax)]
     named = [_named(each, names) for each in inflation]
-    error = _predictor_error(family, shared, lanes, whiten)
+    error = predictor_error(family, shared.X, whiten, np.asarray(lanes.weight).mean(axis=1))
     return found.flat.any(axis=1), error, condition, named, share, *ends
 
 
-def _predictor_error(family: Family, shared: Shared, lanes: Lane, whiten) -> np.ndarray:
-    """Return the largest standard error of the predictor per standard deviation of the features, (lanes,)."""
+def predictor_error(family: Family, X, whiten, weight=None) -> np.ndarray:
+    """Return the largest standard error of the predictor per standard deviation of the features, (lanes,).
+
+    Parameters
+    ----------
+    whiten : array (lanes, size, size)
+        Root of the covariance of each lane.
+    weight : array (lanes or 1, rows), optional
+        How often each row counts.
+    """
     if family.coef_dims != family.intercept_dims:
         return np.zeros(len(whiten))
-    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), shared.X.shape[1])
+    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), X.shape[1])
     # (lanes, size, responses, dims, features + 1)
     both = np.concatenate([coef, intercept[..., None]], axis=-1)
     # one for all lanes, or one for each
-    values, vectors = np.linalg.eigh(gram(shared.X, np.asarray(lanes.weight).mean(axis=1)))
+    values, vectors = np.linalg.eigh(gram(X, weight).reshape(-1, *both.shape[-1:] * 2))
     roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
     found = np.empty(len(whiten))
     for lane in range(len(whiten)):

@@ -16,10 +16,10 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from bayesglm._progress import Share
-from bayesglm._sampling import _laplace, _nuts, _target
+from bayesglm._sampling import _curvature, _laplace, _nuts, _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.prior import mixture
-from bayesglm.rows import cores, gram
+from bayesglm.rows import cores
 
 _log = logging.getLogger(__name__)
 
@@ -69,20 +69,6 @@ def take(lanes: Lane, index) -> Lane:
     return jax.tree.map(lambda a: a[index] if a.shape[0] == many else a, lanes)
 
 
-def predictor_error(family: Family, shared: Shared, whiten) -> np.ndarray:
-    """Return the largest standard error of the predictor per standard deviation of the features, (lanes,)."""
-    if family.coef_dims != family.intercept_dims:
-        return np.zeros(len(whiten))
-    values, vectors = np.linalg.eigh(gram(shared.X))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    coef, intercept, _ = _target.split(family, np.swapaxes(whiten, 1, 2), shared.X.shape[1])
-    both = np.concatenate(
-        [coef, intercept[..., None]], axis=-1
-    )  # (lanes, size, responses, dims, features + 1)
-    seen = np.moveaxis(both @ root, 1, -2)
-    return np.linalg.norm(seen, 2, axis=(-2, -1)).max(axis=(1, 2))
-
-
 def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options) -> Sampled:
     """Sample all lanes.
 
@@ -98,7 +84,7 @@ def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options)
         part = jax.device_put(take(lanes, batch))
         centre[batch], whiten[batch], _ = _laplace.find_modes(family, shared, part, u[batch])
     if options.check is not None:
-        options.check(predictor_error(family, shared, whiten))
+        options.check(_curvature.predictor_error(family, shared.X, whiten))
     lanes = lanes._replace(centre=centre, whiten=whiten)
     if options.method == "laplace":
         return _approximate(family, shared, lanes, width, options)

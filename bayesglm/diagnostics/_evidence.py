@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bayesglm import _families as families
+from bayesglm import _families
 from bayesglm._residuals import Intervals
 from bayesglm.diagnostics._order import Order
 from bayesglm.diagnostics._remedies import Facts
@@ -159,9 +159,9 @@ class Evidence:
     @property
     def separable(self) -> bool:
         """Whether some features may predict responses without error, so that nothing bounds their coefficients."""
-        return not families.has_free_scale(self.facts.model)
+        return not _families.has_free_scale(self.facts.model)
 
     @property
     def dimensionless(self) -> bool:
         """Whether the predictor has no units: that of counts and labels."""
-        return families.is_discrete(self.facts.model) or families.is_labels(self.facts.model)
+        return _families.is_discrete(self.facts.model) or _families.is_labels(self.facts.model)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bayesglm import _families as families
-from bayesglm import _residuals
+from bayesglm import _families, _residuals
 from bayesglm.diagnostics import _dependence, _scores
 from bayesglm.diagnostics._check import Check, grade
 from bayesglm.diagnostics._evidence import Evidence, Responses
@@ -41,8 +40,8 @@ def checks(evidence: Evidence) -> Iterator[Check]:
             where=curvature.collinear,
         )
     found = evidence.responses
-    if found is not None and (found.classes or families.is_known(found.model)):
-        if families.is_count(found.model):
+    if found is not None and (found.classes or _families.is_known(found.model)):
+        if _families.is_count(found.model):
             yield _dispersion(evidence, found)
         yield _calibration(evidence, found)
         yield from _of_means(evidence, found)
@@ -124,7 +123,7 @@ def _of_distribution(evidence: Evidence, found: Responses) -> Iterator[Check]:
     if found.classes:
         return
     each = [transforms(found, k) for k in range(evidence.n_neurons)]
-    if evidence.tree is None and not families.is_binary(found.model):
+    if evidence.tree is None and not _families.is_binary(found.model):
         # where many parameters were estimated, residuals are smaller than the errors that they stand for
         few = found.dof >= _LEAST_DOF * found.weight.sum(axis=0)
         unknown = _residuals.Deviation(np.nan, np.nan)
@@ -135,7 +134,7 @@ def _of_distribution(evidence: Evidence, found: Responses) -> Iterator[Check]:
 
 def _of_means(evidence: Evidence, found: Responses) -> Iterator[Check]:
     """Yield the score tests: of curves, products, the link and the spread."""
-    n_classes, spread = _scores.columns(found), families.has_free_scale(found.model)
+    n_classes, spread = _scores.columns(found), _families.has_free_scale(found.model)
     result: dict[str, list] = {name: [] for name in ("linearity", "interactions", "link", "spread")}
     order = []
     for shared, neurons in _scores.designs(found):

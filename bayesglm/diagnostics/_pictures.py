@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.rcsetup import cycler
 
-from bayesglm import _families as families
-from bayesglm import _residuals, plotting
+from bayesglm import _families, _residuals, plotting
 from bayesglm.diagnostics import _dependence, _draws, _fit, _scores
 
 # Matplotlib leaves plain black out of SVG files, where it would stay black on dark pages.
@@ -119,7 +118,7 @@ def _of_fit(report, k: int):
             yield (f"Calibration{_name(evidence, k)}",
                    "Observed against expected means; bars: two standard errors. On the line the means are right.",
                    lambda figure: plotting.bins(bins, figure.subplots()))  # fmt: skip
-    if found.classes or not families.is_known(found.model):
+    if found.classes or not _families.is_known(found.model):
         return
     if evidence.tree is None and "residuals" in report.checks:
         values = _fit.transforms(found, k)

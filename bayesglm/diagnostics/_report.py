@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesglm import _families as families
+from bayesglm import _families
 from bayesglm.diagnostics import _draws, _fit
 from bayesglm.diagnostics._check import STATUSES, Check, number, plain
 from bayesglm.diagnostics._definitions import DEFINITIONS
@@ -275,14 +275,14 @@ def _not_seen(found: Responses) -> list[str]:
     if found.order is None:
         missing.append(
             "Rows were not said to be a time series, so that no check looked at their order (dependence, drift"
-            + (", time rescaling of spikes" if families.is_discrete(found.model) else "")
+            + (", time rescaling of spikes" if _families.is_discrete(found.model) else "")
             + "): pass `time=True` or `trials=`."
         )
     elif found.order.trial is None:
         missing.append("No trials were told: pass `trials=` where there are any.")
     if (found.weight % 1.0 != 0).any():
         missing.append("With weights that are not whole, no check looked for repeated rows.")
-    if not (found.classes or families.is_known(found.model)):
+    if not (found.classes or _families.is_known(found.model)):
         missing.append("The family is not known in closed form: no check of data against model.")
     return missing
 

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.polynomial import legendre
 
-from bayesglm import _families as families
-from bayesglm import _residuals
+from bayesglm import _families, _residuals
 from bayesglm.diagnostics._evidence import Responses
 from bayesglm.observation_models import BernoulliObservations
 
@@ -85,8 +84,8 @@ def cells(found: Responses, k: int, c: int = 0) -> Cells:
         y, mean, model, scale = (y == c) * 1.0, mean[:, c], BernoulliObservations(), 1.0
         predictor, slope, used = predictor[:, c], mean * (1.0 - mean), used[:, c]
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = families.variance(model, mean, scale)
-        excess = families.excess_kurtosis(model, mean, scale)
+        variance = _families.variance(model, mean, scale)
+        excess = _families.excess_kurtosis(model, mean, scale)
         error, slope = (y - mean) / np.sqrt(variance), slope / np.sqrt(variance)
     known = (weight > 0) & np.isfinite(error + slope + excess + predictor)
     zero = lambda a: np.where(known, a, 0.0)  # noqa: E731

@@ -22,18 +22,6 @@ from bayesglm.distributions._predictor import PredictorDistribution
 _TABLE = 4
 
 
-def _distinct(y, weight):
-    """Return distinct values and the weights of each, (neurons, values); all values where few are equal."""
-    values, index = np.unique(y, return_inverse=True)
-    if len(values) >= len(y) // 4:
-        return y.T, weight.T
-    length = _TABLE ** int(np.ceil(np.log(max(len(values), 2)) / np.log(_TABLE)))
-    index = index.reshape(y.shape)
-    table = np.stack([np.bincount(i, w, length) for i, w in zip(index.T, weight.T, strict=True)])
-    values = np.pad(values, (0, length - len(values)), constant_values=1.0)
-    return np.broadcast_to(values, table.shape), table
-
-
 class PoissonPredictor(PredictorDistribution):
     """Poisson counts with variance equal to the mean."""
 
@@ -128,7 +116,16 @@ class NegativeBinomialPredictor(PredictorDistribution):
     @staticmethod
     def stand_ins(y, weight):
         """Return the distinct counts, where these are few."""
-        return _distinct(y, weight)
+        values, index = np.unique(y, return_inverse=True)
+        if len(values) >= len(y) // 4:
+            return y.T, weight.T
+        length = _TABLE ** int(np.ceil(np.log(max(len(values), 2)) / np.log(_TABLE)))
+        index = index.reshape(y.shape)
+        table = np.stack(
+            [np.bincount(i, w, length) for i, w in zip(index.T, weight.T, strict=True)]
+        )
+        values = np.pad(values, (0, length - len(values)), constant_values=1.0)
+        return np.broadcast_to(values, table.shape), table
 
 
 class ZeroInflatedPoissonPredictor(PredictorDistribution):
@@ -160,10 +157,7 @@ class ZeroInflatedPoissonPredictor(PredictorDistribution):
             gated, 0, jax.random.poisson(key_count, self.mean * (1.0 + self.scale), shape)
         )
 
-    @staticmethod
-    def variance_of(mean, scale):
-        """Return ``mean + scale * mean**2``."""
-        return mean + scale * mean**2
+    variance_of = staticmethod(NegativeBinomialPredictor.variance_of)
 
     @staticmethod
     def excess_kurtosis_of(mean, scale):
@@ -194,7 +188,4 @@ class ZeroInflatedPoissonPredictor(PredictorDistribution):
             dist.Beta(1.0, 1.0), [SigmoidTransform().inv, ExpTransform()]
         )
 
-    @staticmethod
-    def stand_ins(y, weight):
-        """Return the distinct counts, where these are few."""
-        return _distinct(y, weight)
+    stand_ins = staticmethod(NegativeBinomialPredictor.stand_ins)

@@ -147,8 +147,8 @@ def loss_scale(settings: Settings, scale):
         Before `fit`, which alone estimates it.
     """
     model = settings.observation_model
-    if not getattr(model, "estimates_scale", False):
-        return float(getattr(model, "scale", None) or 1.0)
+    if not _families.estimates_scale(model):
+        return _families.held_scale(model)
     if scale is None:
         raise ValueError(
             "The dispersion is part of the loss, and `scale='estimate'` is known after `fit` only: call that "
@@ -261,4 +261,4 @@ def loss(problem: Problem, params) -> float:
 
 def with_scale(problem: Problem, settings: Settings, scale) -> Problem:
     """Return the problem at the dispersion of a fit, where that is part of the loss and estimated."""
-    return problem.at_scale(loss_scale(settings, scale)) if problem.estimates_scale else problem
+    return problem.at_scale(loss_scale(settings, scale))

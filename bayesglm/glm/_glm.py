@@ -166,7 +166,7 @@ class GLM(Estimator):
             (samples, neurons).
         """
         fit = self._fitted("simulate")
-        random_key, _ = _sampling.check_key(random_key)
+        random_key = _sampling.check_key(random_key)
         with jax.enable_x64(True):
             rate = _prediction.mean(fit, *new_rows(fit, feedforward_input, offset))
             drawn, rate, told = _prediction.simulate(fit, random_key, rate)
@@ -320,7 +320,7 @@ class GLM(Estimator):
         : array (chains, draws, samples) or (chains, draws, samples, neurons)
             Responses; for a classifier labels.
         """
-        key, _ = _sampling.check_key(random_key)
+        key = _sampling.check_key(random_key)
         found = needed(self._posterior, "posterior_predictive")
         thin = found.thinned(num_draws)
         with jax.enable_x64(True):
@@ -386,7 +386,7 @@ class GLM(Estimator):
         """
         if self._settings.classifier:
             raise TypeError("Labels have no order, and so no probability integral transform.")
-        key, _ = _sampling.check_key(random_key)
+        key = _sampling.check_key(random_key)
         found = needed(self._posterior, "loo_pit")
         with jax.enable_x64(True):
             rows = rows_of(found.fit, X, y, sample_weight, offset).double()

@@ -49,17 +49,12 @@ def priors_of(problem: Problem, scale, fitted_scale, scale_prior, intercept_prio
     ones = np.ones(problem.n_neurons)
     if problem.n_classes is not None:
         return Priors(ones, ones, intercept_prior, weak)
-    if scale == "plugin" or (prior is None and not has_dispersion(problem)):
+    if scale == "plugin" or (prior is None and not _families.has_scale(model)):
         values = np.broadcast_to(np.asarray(fitted_scale, float), ones.shape)
         return Priors(values, ones, intercept_prior, weak)
     check_scale_prior(model, prior)
     unit = ones if scale_prior is not None else _families.scale_unit(model, spread(problem.rows))
     return Priors(prior, unit, intercept_prior, weak)
-
-
-def has_dispersion(problem: Problem) -> bool:
-    """Return whether the family has a dispersion to sample."""
-    return _families.has_scale(problem.observation_model)
 
 
 def check_scale_prior(observation_model, prior) -> None:

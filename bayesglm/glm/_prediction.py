@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import observation_models, posterior
+from bayesglm import _families, observation_models, posterior
 from bayesglm._input import is_one_of
 from bayesglm._layout import shown
 from bayesglm._messages import Message
@@ -127,9 +127,7 @@ def score_with(model, y, rate, weight, scale, score_type, mean):
     each = lambda scores: scores  # noqa: E731
     if score_type == "pseudo-r2-Cohen":
         # a dispersion that is a factor cancels, and is 1; one that was estimated within the loss does not
-        how = (
-            {"scale": dispersion(model, scale)} if getattr(model, "estimates_scale", False) else {}
-        )
+        how = {"scale": dispersion(model, scale)} if _families.estimates_scale(model) else {}
         total = mean(model.deviance(y, _null_rate(y, rate, weight), **how))
         return (total - mean(model.deviance(y, rate, **how))) / total
     scale = dispersion(model, scale)

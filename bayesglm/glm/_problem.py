@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesglm import _design, links, observation_models
+from bayesglm import _design, _families, links, observation_models
 from bayesglm._design import Stored
 from bayesglm._layout import Layout
 from bayesglm._likelihood import kappa
@@ -83,14 +83,13 @@ class Problem:
         """What enters the loss itself, (neurons,): `scale`, or that of the family; one where it is to be estimated."""
         if self.scale is not None:
             return self.scale
-        fixed = getattr(self.observation_model, "scale", None)
-        known = fixed is not None and not self.estimates_scale
-        return np.full(self.n_neurons, float(fixed or 1.0) if known else 1.0)
+        held = 1.0 if self.estimates_scale else _families.held_scale(self.observation_model)
+        return np.full(self.n_neurons, held)
 
     @property
     def estimates_scale(self) -> bool:
         """Whether a dispersion that enters the loss is estimated with the coefficients."""
-        return getattr(self.observation_model, "estimates_scale", False)
+        return _families.estimates_scale(self.observation_model)
 
     @property
     def n_neurons(self) -> int:

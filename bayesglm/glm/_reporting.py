@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _residuals, links, posterior
+from bayesglm import _families, _residuals, links, posterior
 from bayesglm._sampling import _curvature
 from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Order, Replicates, Responses
 from bayesglm.glm import _asymptotics, _leaving_out, _prediction, _tables
@@ -247,7 +247,7 @@ def _replicates(problem: Problem, found: Posterior) -> Replicates | None:
 
 def _leave_one_out(problem: Problem, found: Posterior) -> Loo:
     model, n_neurons = problem.observation_model, problem.n_neurons
-    key = jax.random.key(0) if posterior.families.is_known(model) else None
+    key = jax.random.key(0) if _families.is_known(model) else None
     _, cells, n_all = _leaving_out.pointwise(found, problem.rows, None, key)
     shape = (len(cells.elpd), n_neurons)
     uniform = np.asarray(jax.random.uniform(jax.random.key(0), shape))
@@ -280,7 +280,7 @@ def _copies(rows):
 
 def _transforms(cells, uniform, model) -> list[_residuals.Intervals]:
     """Return the probability integral transforms of each neuron, the randomness of counts taken out."""
-    width = np.exp(cells.elpd) if posterior.families.is_discrete(model) else 0.0 * uniform
+    width = np.exp(cells.elpd) if _families.is_discrete(model) else 0.0 * uniform
     lower = np.clip(cells.pit - uniform * width, 0.0, 1.0)
     upper = np.clip(lower + width, 0.0, 1.0)
     weight = np.where(np.isfinite(upper), cells.weight, 0.0)
@@ -324,7 +324,7 @@ def _statistics(model):
         "mean": mean,
         "sd": lambda y, weight: np.sqrt(mean(np.square(y - mean(y, weight)[:, None]), weight)),
     }
-    if posterior.families.is_discrete(model):
+    if _families.is_discrete(model):
         found["zeros"] = lambda y, weight: mean(y == 0, weight)
     else:
         found["min"] = lambda y, weight: np.min(np.where(weight > 0, y, np.inf), axis=1)

@@ -58,7 +58,7 @@ class Options(NamedTuple):
         """
         _check_arguments(self, settings)
         check_priors(self.prior, self.scale_prior, self.intercept_prior)
-        return self._replace(random_key=check_key(self.random_key)[0])
+        return self._replace(random_key=check_key(self.random_key))
 
 
 def sample(problem: Problem, settings: Settings, options: Options) -> Posterior:
@@ -89,7 +89,7 @@ def _sample(problem: Problem, settings: Settings, options: Options, progress) ->
     if options.prior == "auto":
         problem, weak = weakly(problem)
     own = weak is not None or options.intercept_prior is not None
-    if own and options.scale == "plugin" and _lanes.has_dispersion(problem):
+    if own and options.scale == "plugin" and _families.has_scale(problem.observation_model):
         raise ValueError("`scale='plugin'` goes with the priors of the fit; use `scale='sample'`.")
     run = _sampler.Options(
         options.method, options.num_samples, options.num_chains, options.num_warmup,
@@ -170,7 +170,7 @@ def _check_arguments(options: Options, settings: Settings) -> None:
 
 
 def check_key(random_key):
-    """Return a typed random key and the numbers that stand for it."""
+    """Return a typed random key."""
     _process.check()
     if random_key is None:
         random_key = jax.random.key(0)
@@ -187,15 +187,15 @@ def check_key(random_key):
             "`random_key` must be a JAX random key such as `jax.random.key(0)`, or an integer seed, but "
             f"{random_key!r} was given."
         )
-    return random_key, np.asarray(jax.random.key_data(random_key)).astype(np.int64)
+    return random_key
 
 
 def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
     """Return what decides whether the posterior is proper."""
     design = problem.rows.design
     n_neurons = problem.n_neurons
-    by_neuron = (design.n_features, problem.n_neurons, -1)
-    intercept = problem.initial()[1].reshape(problem.n_neurons, -1)
+    by_neuron = (design.n_features, n_neurons, -1)
+    intercept = problem.initial()[1].reshape(n_neurons, -1)
     # a class that never occurs has a very small, finite intercept
     if problem.n_classes is not None:
         intercept = np.where(np.ptp(intercept, axis=1, keepdims=True) > 30.0, -np.inf, intercept)

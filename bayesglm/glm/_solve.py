@@ -262,8 +262,7 @@ def _second_chance(solver, objective: Objective, null, state: solvers.State, wat
     again = solvers.run(solver, part, null[lanes], None, watch)
     value_again = again.point.loss + part.prior.value(again.point.theta[..., :-1])
     better = again.progress.converged | ~(value[lanes] <= value_again)
-    for whole, new in zip(state.point + state.progress, again.point + again.progress, strict=True):
-        whole[lanes[better]] = new[better]
+    solvers.put(state, lanes[better], solvers.select(again, better))
     return state._replace(iter_num=max(state.iter_num, again.iter_num))
 
 

@@ -211,7 +211,7 @@ def dispersion(model, fitted):
     ValueError
         If that is not known.
     """
-    free = _families.has_free_scale(model) or getattr(model, "estimates_scale", False)
+    free = _families.has_free_scale(model) or _families.estimates_scale(model)
     own = not observation_models.is_native(model)
     if not free and (fitted is None or not own):
         return getattr(model, "scale", 1.0)

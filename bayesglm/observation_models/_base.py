@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 
 from bayesglm import links
 from bayesglm._component import Component
@@ -181,6 +183,26 @@ class Observations(Component, abc.ABC):
 
     def __repr__(self):
         return f"{type(self).__name__}()"
+
+
+def number_or_estimate(value, name: str, allowed: Callable, what: str):
+    """Return a parameter that is a number, or ``"estimate"``.
+
+    Parameters
+    ----------
+    allowed : callable
+        Whether a number will do; one that is none comes as NaN.
+    what : str
+        The numbers that will.
+    """
+    if isinstance(value, str) and value == "estimate":
+        return value
+    number = np.nan
+    with contextlib.suppress(TypeError, ValueError):
+        number = float(value)
+    if not allowed(number):
+        raise ValueError(f"`{name}` must be {what} or 'estimate', but {value!r} was given.")
+    return number
 
 
 def as_float(rate):

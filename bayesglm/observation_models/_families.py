@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +25,7 @@ from bayesglm.distributions import (
     PoissonPredictor,
     ZeroInflatedPoissonPredictor,
 )
-from bayesglm.observation_models._base import Observations, as_float
+from bayesglm.observation_models._base import Observations, as_float, number_or_estimate
 
 
 class PoissonObservations(Observations):
@@ -129,16 +127,9 @@ class NegativeBinomialObservations(Observations):
 
     @staticmethod
     def _check_scale(value):
-        if isinstance(value, str) and value == "estimate":
-            return value
-        number = np.nan
-        with contextlib.suppress(TypeError, ValueError):
-            number = float(value)
-        if not (np.isfinite(number) and number > 0):
-            raise ValueError(
-                f"`scale` must be a positive number or 'estimate', but {value!r} was given."
-            )
-        return number
+        return number_or_estimate(
+            value, "scale", lambda number: 0.0 < number < np.inf, "a positive number"
+        )
 
     @property
     def estimates_scale(self):
@@ -205,14 +196,9 @@ class ZeroInflatedPoissonObservations(Observations):
 
     @gate.setter
     def gate(self, value):
-        estimate, number = isinstance(value, str) and value == "estimate", np.nan
-        with contextlib.suppress(TypeError, ValueError):
-            number = 0.5 if estimate else float(value)
-        if not 0.0 < number < 1.0:
-            raise ValueError(
-                f"`gate` must be a number between 0 and 1 or 'estimate', but {value!r} was given."
-            )
-        self._gate = value if estimate else number
+        self._gate = number_or_estimate(
+            value, "gate", lambda number: 0.0 < number < 1.0, "a number between 0 and 1"
+        )
 
     @property
     def scale(self):

@@ -1,6 +1,5 @@
 """Posterior draws: their container, and what follows from them."""
 
-from bayesglm import _families as families
 from bayesglm._sampling._psis import good_k
 from bayesglm.posterior._convergence import Convergence, convergence, relative_efficiency
 from bayesglm.posterior._loo import MAX_CELLS, Pointwise, elpd_data, pointwise
@@ -31,7 +30,6 @@ __all__ = [
     "convergences",
     "draw_responses",
     "elpd_data",
-    "families",
     "good_k",
     "importance_ess",
     "interval",

@@ -21,7 +21,7 @@ from bayesglm.solvers._registry import (
     register,
     set_default_backend,
 )
-from bayesglm.solvers._run import Solver, State, numerics, refined, run
+from bayesglm.solvers._run import Solver, State, numerics, put, refined, run, select
 from bayesglm.solvers._svrg import SVRG, ProxSVRG
 from bayesglm.solvers._svrg_theory import batch_size_and_stepsize
 
@@ -51,9 +51,11 @@ __all__ = [
     "list_available_solvers",
     "make_solver",
     "numerics",
+    "put",
     "refined",
     "register",
     "run",
+    "select",
     "set_default_backend",
     "validate_solver_class",
 ]

@@ -218,9 +218,14 @@ def refined(solver: Solver, objective: Objective, state: State, watch=None) -> S
     solver.maxiter = steps
     finer = replace(objective.select(lanes), wide=True)
     again = run(solver, finer, state.point.theta[lanes], None, watch)
+    put(state, lanes, again)
+    return state._replace(iter_num=state.iter_num + again.iter_num)
+
+
+def put(state: State, lanes, again: State) -> None:
+    """Write how a run of some lanes ended into the state of all."""
     for whole, part in zip(state.point + state.progress, again.point + again.progress, strict=True):
         whole[lanes] = part
-    return state._replace(iter_num=state.iter_num + again.iter_num)
 
 
 def select(state: State, keep) -> State:

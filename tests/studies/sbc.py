@@ -15,19 +15,24 @@ calibration. arXiv:1804.06788
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.infer import Predictive
 from scipy import stats
 
-import bayesglm as nmo
-from bayesglm.posterior import good_k
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does
+
+from own_priors import Gains  # noqa: E402
+
+import bayesglm as nmo  # noqa: E402
+from bayesglm.posterior import good_k  # noqa: E402
 
 BINS = 10
 LEVEL = 1e-2
@@ -87,19 +92,6 @@ class Smooth(nmo.regularizer.Regularizer):
     def precision(size):
         D = np.diff(np.eye(size), axis=0)
         return D.T @ D + 0.3 * np.eye(size)
-
-
-class Gains(nmo.prior.Separable):
-    """A kink with different slopes on its sides."""
-
-    def penalty(self, coef, rate):
-        return rate * (jnp.maximum(coef, 0.0) + 3.0 * jnp.maximum(-coef, 0.0))
-
-    def shrunk(self, coef, rate):
-        return jnp.maximum(coef - rate, 0.0) + jnp.minimum(coef + 3.0 * rate, 0.0)
-
-    def density(self, rate):
-        return dist.AsymmetricLaplace(0.0, 1.0 / (rate * np.sqrt(3.0)), 1.0 / np.sqrt(3.0))
 
 
 class GainsOnly(nmo.regularizer.Regularizer):
