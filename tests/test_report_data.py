@@ -6,8 +6,7 @@ import pytest
 from reported import COUNTS, N_NEURONS, QUIET, RATE, RIDGE, N, X, tripped
 
 import bayesglm as nmo
-from bayesglm import _residuals, diagnostics
-from bayesglm.posterior import families
+from bayesglm import _families, _residuals, diagnostics
 
 # -- healthy models ----------------------------------------------------------------------------------
 
@@ -197,6 +196,6 @@ def test_replicates_are_draws_of_the_family(rng):
         if name == "Bernoulli":
             mean = np.full(20_000, 0.3)
         model = nmo.observation_models.resolve(name)
-        y = families.draw(model, rng, mean, 0.6)
+        y = _families.draw(model, rng, mean, 0.6)
         found = _residuals.transforms(model, y, mean, 0.6, np.ones(len(y)))
         assert _residuals.from_uniform(found).p_value > 1e-4
