@@ -10,17 +10,10 @@ doi:10.1198/tech.2009.08017
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import logsumexp
 
 # Weights below this are not worth a term of the average over the profile.
 _NEGLIGIBLE = 10 * np.finfo(float).eps
-
-
-def logsumexp(values, axis=-1):
-    """Return the log of the sum of exponentials."""
-    top = values.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.log(np.exp(values - top).sum(axis=axis)) + np.squeeze(top, axis)
 
 
 def tail_length(n_draws: int, efficiency: float = 1.0) -> int:
@@ -66,7 +59,7 @@ def smooth(log_ratios, efficiency=1.0):
             sets = np.flatnonzero(length == m)
             tail, k[sets] = _smooth_tail(values[sets, -m:], values[sets, -m - 1 : -m])
             shifted[sets[:, None], order[sets, -m:]] = tail
-    return shifted - logsumexp(shifted)[:, None], k
+    return shifted - logsumexp(shifted, axis=1)[:, None], k
 
 
 def _smooth_tail(tail, cutoff):
@@ -97,7 +90,7 @@ def fit_pareto(excess):
         # the profile likelihood, one point of the grid at a time: (sets, m) in memory
         shape = np.stack([np.log1p(-b[:, [j]] * excess).mean(axis=1) for j in range(n_profile)], 1)
         log_weight = m * (np.log(-b / shape) - shape - 1.0)
-        weight = np.exp(log_weight - logsumexp(log_weight)[:, None])
+        weight = np.exp(log_weight - logsumexp(log_weight, axis=1)[:, None])
         weight = np.where(weight >= _NEGLIGIBLE, weight, 0.0)
         best = np.sum(b * weight, axis=1) / weight.sum(axis=1)
         k = np.log1p(-best[:, None] * excess).mean(axis=1)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.diagnostics import split_gelman_rubin
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
@@ -324,12 +325,12 @@ def _rhat(sampled) -> np.ndarray:
     """
     flat = [a.reshape(*a.shape[:3], -1) for a in sampled[:3]]
     draws = np.concatenate(flat, axis=-1)
-    found = split_rhat(draws)
+    found = _split_rhat(draws)
     suspect = found > _allowed_rhat(sampled)
     if suspect.any():
         values = draws[..., suspect]
         ranks = rankdata(values.reshape(-1, values.shape[-1]), axis=0)
-        found[suspect] = split_rhat(
+        found[suspect] = _split_rhat(
             ndtri((ranks - 0.375) / (len(ranks) + 0.25)).reshape(values.shape)
         )
     return found.max(axis=-1)
@@ -348,20 +349,10 @@ def _fails(sampled) -> np.ndarray:
     return (_rhat(sampled) > _allowed_rhat(sampled)) | diverging | (hits > _MAX_DEPTH_HITS)
 
 
-def split_rhat(values) -> np.ndarray:
-    """Return the split R-hat of draws (chains, draws, ...); 1 for constants and for too few.
-
-    References
-    ----------
-    Gelman et al. (2013), Bayesian Data Analysis, third edition, section 11.4.
-    """
-    half = values.shape[1] // 2
-    halves = np.concatenate([values[:, :half], values[:, -half:]])
-    within = halves.var(axis=1, ddof=1).mean(axis=0)
-    between = halves.mean(axis=1).var(axis=0, ddof=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.sqrt((half - 1) / half + between / within)
-    return np.where(within > 0, ratio, 1.0)
+def _split_rhat(values) -> np.ndarray:
+    """Return the split R-hat of draws (chains, draws, ...); 1 for constants."""
+    found = split_gelman_rubin(values)
+    return np.where(np.isnan(found), 1.0, found)
 
 
 def _joined(parts, mixture) -> Sampled:

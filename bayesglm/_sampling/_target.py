@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from scipy.linalg import helmert
 
 from bayesglm import rows
 from bayesglm._likelihood import kappa, response_distribution
@@ -109,11 +110,8 @@ def axes(lanes: Lane):
 
 
 def zero_sum_basis(size: int) -> np.ndarray:
-    """Return orthonormal columns (size, size - 1) that span the vectors with sum zero (Helmert's)."""
-    basis = np.tril(np.ones((size, size)), -1)[:, : size - 1] * 0.0
-    for k in range(1, size):
-        basis[:k, k - 1], basis[k, k - 1] = 1.0, -k
-    return basis / np.linalg.norm(basis, axis=0)
+    """Return orthonormal columns (size, size - 1) that span the vectors with sum zero."""
+    return helmert(size).T
 
 
 def split(family: Family, u, n_features: int):

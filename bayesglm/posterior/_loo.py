@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import logsumexp
 
 from bayesglm import _families, observation_models
 from bayesglm._likelihood import response_distribution
@@ -70,8 +71,8 @@ def pointwise(draws: _predict.Draws, X, y, offset, weight, efficiency, uniform=N
         by_cell = np.moveaxis(log_lik, 1, -1).reshape(-1, log_lik.shape[1])
         each = np.broadcast_to(efficiency, some.shape).ravel()
         weights, shape = _psis.smooth(-by_cell, each)
-        elpd[rows] = _psis.logsumexp(weights + by_cell).reshape(some.shape)
-        lppd[rows] = (_psis.logsumexp(by_cell) - np.log(by_cell.shape[1])).reshape(some.shape)
+        elpd[rows] = logsumexp(weights + by_cell, axis=1).reshape(some.shape)
+        lppd[rows] = (logsumexp(by_cell, axis=1) - np.log(by_cell.shape[1])).reshape(some.shape)
         k[rows] = shape.reshape(some.shape)
         if uniform is not None:
             found = _transform(draws, some, eta[:count], by_cell, np.exp(weights))
