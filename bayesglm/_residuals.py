@@ -166,13 +166,13 @@ def rescaled_intervals(model, y, mean, scale, used, stretch) -> Intervals:
     hazard = np.where(used, hazard, 0.0)
     passed = np.cumsum(hazard)
     first = np.searchsorted(part, part)
-    begin = passed[first] - hazard[first]
+    start = passed[first] - hazard[first]
     end = passed[np.searchsorted(part, part, side="right") - 1]
     at = np.flatnonzero((y > 0) & used)
     if not len(at):
         return Intervals(*(np.empty(0) for _ in range(3)))
-    before = np.concatenate([[begin[at[0]]], passed[at[:-1]]])
-    since = np.maximum(before, begin[at])  # the last spike, or the begin of the stretch
+    before = np.concatenate([[start[at[0]]], passed[at[:-1]]])
+    since = np.maximum(before, start[at])  # the last spike, or the start of the stretch
     known = -np.expm1(since - end[at])
     lower = np.expm1(since - passed[at] + hazard[at]) / -known
     upper = np.expm1(since - passed[at]) / -known
@@ -194,8 +194,8 @@ def dispersion(model, y, mean, scale, weight, dof) -> Deviation:
         squares = np.where(weight > 0, np.square(y - mean) / variance, 0.0)
         of_square = 2.0 + _families.excess_kurtosis(model, mean, scale)
         ratio = np.sum(weight * squares, axis=0) / dof
-        spread = np.sum(np.where(weight > 0, weight * of_square, 0.0), axis=0) / dof**2
-        upper = scaled_chi_square(ratio, 1.0, spread)
+        of_ratio = np.sum(np.where(weight > 0, weight * of_square, 0.0), axis=0) / dof**2
+        upper = scaled_chi_square(ratio, 1.0, of_ratio)
         return Deviation(ratio, 2.0 * np.minimum(upper, 1.0 - upper))
 
 
@@ -290,8 +290,8 @@ def curve(error, along, weight, n_bins: int = _BINS) -> Curve:
     total = add(np.ones(len(error)))
     full = total > 0
     total, squares = total[full], add(np.square(error))[full]
-    spread = np.sqrt(np.maximum(total, squares)) / total
-    return Curve(add(along)[full] / total, add(error)[full] / total, spread)
+    of_mean = np.sqrt(np.maximum(total, squares)) / total
+    return Curve(add(along)[full] / total, add(error)[full] / total, of_mean)
 
 
 def miscalibration(bins: Bins) -> Deviation:
@@ -312,7 +312,7 @@ def miscalibration(bins: Bins) -> Deviation:
         chi_square = np.sum(np.square(gap) / variance)
         excess = np.sum(bins.count * (np.square(gap) - variance))
         middle = np.average(bins.expected, weights=bins.count)
-        spread = np.sum(bins.count * np.square(bins.expected - middle))
-        size = np.sqrt(max(excess, 0.0) / spread) if spread > 0 else np.nan
+        explained = np.sum(bins.count * np.square(bins.expected - middle))
+        size = np.sqrt(max(excess, 0.0) / explained) if explained > 0 else np.nan
     dof = len(bins.count) - 2
     return Deviation(size, scaled_chi_square(chi_square, dof, dof * np.mean(2.0 + bins.excess)))

@@ -24,14 +24,14 @@ def search(names, left, noise=1e-15, most=60, **how):
     """Search along all functions at once; return lengths, numbers of trials and failures."""
     values = lambda i, t: np.array([FUNCTIONS[n][i](t[k]) for k, n in enumerate(names)])  # noqa: E731
     zero = np.zeros(len(names))
-    line = _line.begin(values(1, zero), 1.0)
+    line = _line.start_of(values(1, zero), 1.0)
     found, trials = np.full(len(names), np.nan), np.zeros(len(names), int)
     failed = np.zeros(len(names), bool)
     with np.errstate(all="ignore"):
         for _ in range(most):
             change, slope = values(0, line.t) - values(0, zero), values(1, line.t)
             open_ = np.isnan(found) & ~failed
-            good, lost, new = _line.judge(line, change, slope, noise=noise, left=left, **how)
+            good, lost, new = _line.decide(line, change, slope, noise=noise, left=left, **how)
             trials += open_
             found = np.where(open_ & good, line.t, found)
             failed |= open_ & lost
@@ -75,8 +75,8 @@ def test_a_longest_step_is_taken_where_it_still_goes_down():
 
 
 def test_no_way_down_fails_at_once():
-    line = _line.begin(np.array([0.0, 1.0, -1.0]), 1.0)
-    good, failed, _ = _line.judge(
+    line = _line.start_of(np.array([0.0, 1.0, -1.0]), 1.0)
+    good, failed, _ = _line.decide(
         line, np.array([1.0, 1.0, -1.0]), np.array([1.0, 1.0, 0.0]), noise=0.0
     )
     assert good.tolist() == [False, False, True]
@@ -85,6 +85,6 @@ def test_no_way_down_fails_at_once():
 
 def test_gains_below_rounding_are_taken():
     # the value is all rounding here, and so is the slope
-    line = _line.begin(np.array([-1e-18]), 1.0)
-    good, _, _ = _line.judge(line, np.array([1e-16]), np.array([5e-18]), noise=1e-15)
+    line = _line.start_of(np.array([-1e-18]), 1.0)
+    good, _, _ = _line.decide(line, np.array([1e-16]), np.array([5e-18]), noise=1e-15)
     assert good.all()

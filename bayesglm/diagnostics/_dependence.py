@@ -111,17 +111,17 @@ def correlations(cells: Cells, order: Order) -> tuple[np.ndarray, np.ndarray]:
     longest = int(np.bincount(order.stretch).max())
     n_lags = min(_LAGS, longest // _ROWS_PER_LAG, int(used.sum()) // _ROWS_PER_LAG)
     mean_square = np.square(error).sum() / max(used.sum(), 1)
-    found, spread = np.zeros(n_lags), np.ones(n_lags)
+    found, errors = np.zeros(n_lags), np.ones(n_lags)
     if not mean_square > 0:
-        return found[:0], spread[:0]
+        return found[:0], errors[:0]
     for lag in range(1, n_lags + 1):
         same = (order.stretch[lag:] == order.stretch[:-lag]) & used[lag:] & used[:-lag]
         product = np.where(same, error[lag:] * error[:-lag], 0.0)
         # as large as the products are, or as the family says: rare events seldom coincide
         total = max(np.square(product).sum(), same.sum(), 1.0)
         found[lag - 1] = product.sum() / max(same.sum(), 1) / mean_square
-        spread[lag - 1] = np.sqrt(total) / max(same.sum(), 1) / mean_square
-    return found, spread
+        errors[lag - 1] = np.sqrt(total) / max(same.sum(), 1) / mean_square
+    return found, errors
 
 
 def _lagged(error, order: Order, n_lags: int) -> np.ndarray:

@@ -165,11 +165,11 @@ def test(fitted: Fitted, directions) -> Found:
     factor = np.maximum((squares @ (w * np.square(e))).max(axis=1, initial=0.0), 1.0)
     dof = kept.sum(axis=1)
     chi_square = np.square(left @ (w * e)).sum(axis=1)
-    spread = 2.0 * dof
+    variance = 2.0 * dof
     if excess.any():
-        spread = spread + np.square(squares.sum(axis=1)) @ (w * excess)
+        variance = variance + np.square(squares.sum(axis=1)) @ (w * excess)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = _residuals.scaled_chi_square(chi_square / factor, dof, spread)
+        p_value = _residuals.scaled_chi_square(chi_square / factor, dof, variance)
         missed = np.maximum(chi_square - dof * factor, 0.0)
         share = missed / (missed + _explained(fitted.cells))
     # where nothing is left of the directions there is nothing to find

@@ -100,7 +100,7 @@ def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
         found.variance[fitted == 0] = 0.0
     else:
         rows = family, at.shared, at.lanes, theta
-        found = _robust.spread(sandwich, given, problem.rows.n, dof, *rows)
+        found = _robust.variances(sandwich, given, problem.rows.n, dof, *rows)
         if free and sandwich.kind in _robust.HETEROSCEDASTIC:
             found = found._replace(dof=np.repeat(dof[:, None], found.dof.shape[1], axis=1))
     positive = problem.layout.spread(at.least > 0)
@@ -121,7 +121,7 @@ def _from_information(given, dof, estimated: bool):
     to_theta = given.to_theta
     variance = np.einsum("ip,lij,jp->lp", to_theta, given.covariance, to_theta, optimize=True)
     each = dof[:, None] if estimated else np.inf
-    return _robust.Spread(np.maximum(variance, 0.0), np.broadcast_to(each, variance.shape))
+    return _robust.Variances(np.maximum(variance, 0.0), np.broadcast_to(each, variance.shape))
 
 
 def _by_parameter(problem, found, no_coef, no_intercept):

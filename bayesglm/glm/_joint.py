@@ -123,15 +123,15 @@ def weakly(problem: Problem) -> tuple[Problem, joint_model.WeakIntercept]:
     """
     rows, X = problem.rows, problem.rows.design.matrix
     # neurons share their features, and so the units of these: those of the rows as often as neurons have them
-    mean, spread = moments(X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None])
+    mean, feature_sd = moments(X, np.broadcast_to(rows.weight, rows.y.shape).mean(axis=1)[:, None])
     real = _families.is_real(problem.observation_model)
     identity = real and links.canonical(problem.inverse_link) is links.identity
     unit, location = np.ones(problem.n_neurons), np.zeros(problem.n_neurons)
     if identity:
         location, unit = moments(rows.y, rows.weight)
         unit = np.maximum(unit, np.finfo(float).tiny)
-    spread = np.where(spread > 1e-12 * np.maximum(1.0, np.abs(mean)), spread, 1.0)
-    sd = 2.5 * unit / spread[:, None]
+    feature_sd = np.where(feature_sd > 1e-12 * np.maximum(1.0, np.abs(mean)), feature_sd, 1.0)
+    sd = 2.5 * unit / feature_sd[:, None]
     strength = np.repeat(sd**-2, problem.n_classes or 1, axis=1).reshape(problem.mask.shape)
     term = Gaussian(strength=strength, unit="absolute")
     intercept = joint_model.WeakIntercept(mean, location, unit, dist.Normal(0.0, 2.5))

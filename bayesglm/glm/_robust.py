@@ -257,7 +257,7 @@ def _derivatives(family, eta, y, log_phi, bends: bool):
     return slopes(eta), along(each)
 
 
-class Spread(NamedTuple):
+class Variances(NamedTuple):
     """Variances of parameters and what they refer to, each (neurons, classes * (features + 1))."""
 
     variance: np.ndarray
@@ -265,7 +265,7 @@ class Spread(NamedTuple):
     maxlags: np.ndarray | None = None
 
 
-def spread(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, theta) -> Spread:
+def variances(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, theta) -> Variances:
     """Return sandwich variances.
 
     Parameters
@@ -277,7 +277,7 @@ def spread(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, the
 
     Returns
     -------
-    : Spread
+    : Variances
         NaN for neurons in which a row, or a group, decides a parameter alone.
     """
     X = shared.X if isinstance(shared.X, Stored) else np.asarray(shared.X)
@@ -301,7 +301,7 @@ def spread(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, the
             _of_sums(sandwich, given, k, *own, n[k], dof[k])
             for k, own in zip(neurons, sums, strict=True)
         ]
-    return Spread(
+    return Variances(
         *(None if part[0] is None else np.stack(part) for part in zip(*found, strict=True))
     )
 
@@ -367,19 +367,19 @@ def _of_sums(sandwich, given: Pieces, k: int, value, used, curvature, n: float, 
     few = n / dof if dof > 0 else np.nan
     every = lambda value: np.full(given.to_theta.shape[1], value)  # noqa: E731
     if kind in HETEROSCEDASTIC:
-        return Spread(value * (few if kind == "HC1" else 1.0), every(np.inf))
+        return Variances(value * (few if kind == "HC1" else 1.0), every(np.inf))
     if kind == "HAC":
-        return _serial.spread(value, used, sandwich.trials, sandwich.maxlags, few)
+        return _serial.long_run_variances(value, used, sandwich.trials, sandwich.maxlags, few)
     count = np.count_nonzero(used)
     if count < 2:
-        return Spread(every(np.nan), every(np.nan))
+        return Variances(every(np.nan), every(np.nan))
     if kind == "CR1":
         moved = value[used]
         factor = count / (count - 1.0) * (n - 1.0) / dof if dof > 0 else np.nan
     else:
         moved = _without_groups(given, k, value[used], curvature[used])
         factor = (count - 1.0) / count
-    return Spread(factor * np.square(moved).sum(axis=0), every(count - 1.0))
+    return Variances(factor * np.square(moved).sum(axis=0), every(count - 1.0))
 
 
 def _scores(given: Pieces, k: int, slope) -> np.ndarray:

@@ -74,16 +74,16 @@ def sample(problem: Problem, settings: Settings, options: Options) -> Posterior:
     ValueError
         If the posterior is improper: the message names neurons or features.
     """
-    begin = time.perf_counter()
+    started = time.perf_counter()
     with Share(shown=options.progress_bar) as progress:
         found = _sample(problem, settings, options, progress)
-    found.attrs["sampling_time"] = time.perf_counter() - begin
+    found.attrs["sampling_time"] = time.perf_counter() - started
     _attach.seal(found.tree)
     return found
 
 
 def _sample(problem: Problem, settings: Settings, options: Options, progress) -> Posterior:
-    begin, narrow, problem = time.perf_counter(), problem, _lanes.double(problem)
+    started, narrow, problem = time.perf_counter(), problem, _lanes.double(problem)
     check_counts(settings.observation_model, problem.rows.y, problem.rows.weight)
     weak = None
     if options.prior == "auto":
@@ -110,7 +110,7 @@ def _sample(problem: Problem, settings: Settings, options: Options, progress) ->
     sampled = _sampler.posteriors(family, shared, lanes, start, run)
     _log.info(
         "sampled %d neurons in %.3g s: %d chains of %d draws by %s, a median step size of %.3g, %d neurons again",
-        problem.n_neurons, time.perf_counter() - begin, options.num_chains, options.num_samples,
+        problem.n_neurons, time.perf_counter() - started, options.num_chains, options.num_samples,
         options.method, _step_size(sampled), sampled.retried.sum(),
     )  # fmt: skip
     if own:

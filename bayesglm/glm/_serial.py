@@ -20,7 +20,7 @@ from scipy import fft
 _MOST, _NOTHING = 0.97, 1e-6
 
 
-def spread(influence, used, trials, maxlags: int | None, few: float):
+def long_run_variances(influence, used, trials, maxlags: int | None, few: float):
     """Return variances, degrees of freedom and lags of parameters from the influences of rows, each (parameters,).
 
     Parameters
@@ -39,7 +39,7 @@ def spread(influence, used, trials, maxlags: int | None, few: float):
 
 
 def _places(n: int, trials):
-    """Return begin and end of each trial."""
+    """Return the first row, and the one after the last, of each trial."""
     inner = [] if trials is None else np.flatnonzero(np.diff(trials)) + 1
     ends = np.concatenate([[0], inner, [n]]).astype(int)
     return ends[:-1], ends[1:]
@@ -47,11 +47,11 @@ def _places(n: int, trials):
 
 def _products(values, place, lags: int) -> np.ndarray:
     """Return the sums of products of values that lie 0 to `lags` rows apart in one trial."""
-    begins, ends = place
-    lengths = ends - begins
-    starts = begins + lags * np.arange(len(begins))  # zeros between trials
-    spaced = np.zeros(len(values) + lags * len(begins))
-    spaced[np.arange(len(values)) + np.repeat(starts - begins, lengths)] = values
+    firsts, ends = place
+    lengths = ends - firsts
+    starts = firsts + lags * np.arange(len(firsts))  # zeros between trials
+    spaced = np.zeros(len(values) + lags * len(firsts))
+    spaced[np.arange(len(values)) + np.repeat(starts - firsts, lengths)] = values
     size = fft.next_fast_len(len(spaced), real=True)
     power = np.square(np.abs(fft.rfft(spaced, size)))
     return fft.irfft(power, size)[: lags + 1]

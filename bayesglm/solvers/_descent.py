@@ -16,16 +16,16 @@ import numpy as np
 from bayesglm._objective import Objective
 from bayesglm.solvers import _line, _metric
 from bayesglm.solvers._line import Direction, Line
-from bayesglm.solvers._metric import dot, solve, spread
+from bayesglm.solvers._metric import dot, per_lane, solve
 from bayesglm.solvers._run import (
     PATIENCE,
     Solver,
     State,
-    begin,
     distance_of,
     judge,
     pick,
     refresh_due,
+    unmoved,
 )
 
 
@@ -52,12 +52,12 @@ def _inverse_of_product(s, y):
 
 
 class Pairs(NamedTuple):
-    """Past steps and changes of the gradient, the latest last, and the scale of the metric."""
+    """Past steps and changes of the gradient, the latest last, and the factor of the metric."""
 
     s: Any  # (lanes, memory, columns, features + 1)
     y: Any  # as s
     rho: Any  # (lanes, memory)
-    scale: Any  # (lanes,)
+    factor: Any  # (lanes,)
 
 
 @dataclass(frozen=True)
@@ -74,24 +74,24 @@ class _LBFGSRule:
         rho = _inverse_of_product(s, y)
         yhy = dot(y, solve(metric, mask, y))
         known = (rho > 0) & (yhy > 0)
-        scale = np.where(known, 1.0 / np.where(known, rho * yhy, 1.0), memory.scale)
+        factor = np.where(known, 1.0 / np.where(known, rho * yhy, 1.0), memory.factor)
         latest = lambda old, new: np.concatenate([old[:, 1:], new[:, None]], 1)  # noqa: E731
-        return Pairs(latest(memory.s, s), latest(memory.y, y), latest(memory.rho, rho), scale)
+        return Pairs(latest(memory.s, s), latest(memory.y, y), latest(memory.rho, rho), factor)
 
     def rescale(self, memory):
-        """Return the memory for another metric: the pairs hold, the scale of the metric does not."""
-        return memory._replace(scale=np.ones_like(memory.scale))
+        """Return the memory for another metric: the pairs hold, the factor of the metric does not."""
+        return memory._replace(factor=np.ones_like(memory.factor))
 
     def direction(self, memory, metric, mask, gradient):
         known = np.flatnonzero(memory.rho.any(axis=0))
         q, alphas = gradient, {}
         for i in known[::-1]:
             alphas[i] = memory.rho[:, i] * dot(memory.s[:, i], q)
-            q = q - spread(alphas[i]) * memory.y[:, i]
-        r = spread(memory.scale) * solve(metric, mask, q)
+            q = q - per_lane(alphas[i]) * memory.y[:, i]
+        r = per_lane(memory.factor) * solve(metric, mask, q)
         for i in known:
             beta = memory.rho[:, i] * dot(memory.y[:, i], r)
-            r = r + spread(alphas[i] - beta) * memory.s[:, i]
+            r = r + per_lane(alphas[i] - beta) * memory.s[:, i]
         return -r
 
 
@@ -142,8 +142,8 @@ class _ConjugateRule:
         # s is the last direction up to its length, which cancels against the slope y' s in this form of beta
         sy = dot(s, y)
         beta = np.where(sy > 0, dot(z, y) / np.where(sy > 0, sy, 1.0), 0.0)
-        step = -z + spread(beta) * s
-        return np.where(spread(dot(step, gradient) < 0), step, -z)
+        step = -z + per_lane(beta) * s
+        return np.where(per_lane(dot(step, gradient) < 0), step, -z)
 
 
 def _direction(rule, memory, metric, objective: Objective, point) -> Direction:
@@ -155,7 +155,7 @@ def _direction(rule, memory, metric, objective: Objective, point) -> Direction:
     use_plain = ~(decrement > 0) | ~np.isfinite(decrement)
     if use_plain.any():
         plain = -solve(metric, mask, gradient)
-        step = np.where(spread(use_plain), plain, step)
+        step = np.where(per_lane(use_plain), plain, step)
         decrement = np.where(use_plain, -dot(gradient, plain), decrement)
     return smooth_direction(prior, theta, step, decrement)
 
@@ -192,13 +192,13 @@ class Descent(Solver):
         metric = _metric.first_metric(objective, theta, pilot)
         gradient = penalised(point.gradient, theta, objective.prior, objective.mask)
         memory = self.rule.start(metric, objective.mask, gradient)
-        return self._begin(objective, point, Memory(memory, metric, None, None), 0)
+        return self._from(objective, point, Memory(memory, metric, None, None), 0)
 
-    def _begin(self, objective, point, memory, iter_num) -> State:
+    def _from(self, objective, point, memory, iter_num) -> State:
         """Return the state at a point, with the memory of earlier ones."""
         ahead = _direction(self.rule, memory.rule, memory.metric, objective, point)
         memory = memory._replace(next=ahead, line=self._line(point, ahead, memory.metric))
-        return State(point, begin(distance_of(point, ahead.decrement)), memory, iter_num)
+        return State(point, unmoved(distance_of(point, ahead.decrement)), memory, iter_num)
 
     def _line(self, point, ahead, metric) -> Line:
         if self.stepsize is not None:
@@ -242,7 +242,7 @@ class Descent(Solver):
     def resume(self, objective: Objective, state: State) -> State:
         """Return the state after one step on other rows, with the memory of the earlier ones."""
         point = objective.evaluate(state.point.theta)
-        return self.step(objective, self._begin(objective, point, state.memory, state.iter_num))
+        return self.step(objective, self._from(objective, point, state.memory, state.iter_num))
 
     #: Whether a step of length one is a good first trial once the memory holds something.
     unit_steps = True

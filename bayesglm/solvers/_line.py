@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm._objective import Objective, Point
-from bayesglm.solvers._metric import dot, spread
+from bayesglm.solvers._metric import dot, per_lane
 
 _ARMIJO = 1e-4
 _MAX_TRIALS = 30
@@ -43,7 +43,7 @@ class Line(NamedTuple):
     trials: Any
 
 
-def begin(slope, first) -> Line:
+def start_of(slope, first) -> Line:
     """Return the start of a search.
 
     Parameters
@@ -58,11 +58,11 @@ def begin(slope, first) -> Line:
 
 def first_line(point: Point, ahead: Direction, first=1.0) -> Line:
     """Return the start of a search along a direction."""
-    return begin(dot(point.gradient, ahead.direction) + ahead.linear, first)
+    return start_of(dot(point.gradient, ahead.direction) + ahead.linear, first)
 
 
 def attempt(objective: Objective, point: Point, ahead: Direction, line: Line, **how):
-    """Try the next length in every lane; see :func:`judge` for `how`.
+    """Try the next length in every lane; see :func:`decide` for `how`.
 
     Returns
     -------
@@ -71,14 +71,14 @@ def attempt(objective: Objective, point: Point, ahead: Direction, line: Line, **
     line
     """
     t = line.t
-    trial = objective.evaluate(point.theta + spread(t) * ahead.direction)
+    trial = objective.evaluate(point.theta + per_lane(t) * ahead.direction)
     change = trial.loss - point.loss + ahead.linear * t + 0.5 * ahead.quadratic * t**2
     slope = dot(trial.gradient, ahead.direction) + ahead.linear + ahead.quadratic * t
     noise = 4.0 * objective.precision * np.abs(point.loss)
-    return trial, *judge(line, change, slope, noise=noise, **how)
+    return trial, *decide(line, change, slope, noise=noise, **how)
 
 
-def judge(line: Line, change, slope, *, noise, slack=0.0, left=0.5, longest=np.inf):
+def decide(line: Line, change, slope, *, noise, slack=0.0, left=0.5, longest=np.inf):
     """Judge the trial at length `line.t`.
 
     Parameters
@@ -117,7 +117,7 @@ def judge(line: Line, change, slope, *, noise, slack=0.0, left=0.5, longest=np.i
 
 
 def all_of(good):
-    """Return what :func:`judge` would if every trial were good, as steps of a fixed length are taken to be."""
+    """Return what :func:`decide` would if every trial were good, as steps of a fixed length are taken to be."""
     return np.ones_like(good), np.zeros_like(good)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayesglm._objective import Gram, Objective
-from bayesglm.solvers._shift import Shift, by_class, classes_of, shift_of, split, times_inverse
+from bayesglm.solvers._shift import Shift, apart, by_class, classes_of, shift_of, times_inverse
 
 # Above this number of features a matrix per lane no longer pays, and its diagonal is used instead.
 DENSE_LIMIT = 1024
@@ -37,13 +37,13 @@ class Metric(NamedTuple):
     hessian: Any
     # Of the Hessian scaled to unit diagonal; None where it is diagonal or joins classes.
     inverse: Any
-    scale: Any  # square root of the diagonal, (lanes, blocks, size of a block)
+    root: Any  # square root of the diagonal, (lanes, blocks, size of a block)
     shift: Shift | None = None  # where the loss has no curvature whatever `hessian` says
 
     @property
     def dense(self) -> bool:
         """Whether the Hessian is more than its diagonal."""
-        return self.hessian.ndim == self.scale.ndim + 1
+        return self.hessian.ndim == self.root.ndim + 1
 
 
 def _build(gram: Gram, prior, mask, jitter, n_classes, invariant: bool) -> Metric:
@@ -57,21 +57,21 @@ def _build(gram: Gram, prior, mask, jitter, n_classes, invariant: bool) -> Metri
     shift = shift_of(prior, mask, n_classes) if invariant else None
     total = factor * np.maximum(total, np.finfo(total.dtype).tiny)
     moments = np.diagonal(centred, axis1=-2, axis2=-1) if dense else centred
-    # A column without spread (or masked) has no say of its own; any positive number serves.
-    spread = moments > 1e-14 * (moments + (total[..., None] / factor) * mean**2)
-    use = mask & spread
+    # A column that is constant (or masked) has no say of its own; any positive number serves.
+    varies = moments > 1e-14 * (moments + (total[..., None] / factor) * mean**2)
+    use = mask & varies
     diagonal = np.where(use, factor * moments, 0.0) + l2
     diagonal = np.where(diagonal > 0, diagonal, 1.0)
-    scale = np.sqrt(diagonal)
+    root = np.sqrt(diagonal)
     if not dense:
-        return Metric(mean * mask, total, diagonal, None, scale, shift)
+        return Metric(mean * mask, total, diagonal, None, root, shift)
     hessian = factor * centred * (use[..., :, None] & use[..., None, :])
     hessian = prior.add_coupling(hessian, mask)
     _set_diagonal(hessian, diagonal)
-    unit = hessian / (scale[..., :, None] * scale[..., None, :])
+    unit = hessian / (root[..., :, None] * root[..., None, :])
     # The damping bounds steps along directions that the data do not determine.
     _set_diagonal(unit, 1.0 + jitter)
-    return Metric(mean * mask, total, hessian, _inverse(unit, jitter), scale, shift)
+    return Metric(mean * mask, total, hessian, _inverse(unit, jitter), root, shift)
 
 
 def _inverse(unit, least):
@@ -189,8 +189,8 @@ def solve(metric: Metric, mask, gradient):
     """Return the inverse metric times a gradient (lanes, columns, features + 1)."""
     if metric.shift is None:
         return _solve_columns(metric, mask, gradient)
-    common, rest = split(metric.shift, gradient)
-    _, own = split(metric.shift, _solve_columns(metric, mask, rest))
+    common, rest = apart(metric.shift, gradient)
+    _, own = apart(metric.shift, _solve_columns(metric, mask, rest))
     along = times_inverse(metric.shift, common).repeat(own.shape[1] // common.shape[1], 2)
     return own + along.reshape(own.shape)
 
@@ -202,7 +202,7 @@ def _solve_columns(metric: Metric, mask, gradient):
     if metric.inverse is None:
         coef = g / metric.hessian
     else:
-        coef = times(metric.inverse, g / metric.scale) / metric.scale * mask
+        coef = times(metric.inverse, g / metric.root) / metric.root * mask
     intercept = g_0 / metric.total - np.sum(metric.mean * coef, axis=-1)
     return np.concatenate([coef, intercept[..., None]], axis=-1)
 
@@ -216,7 +216,7 @@ def multiply(metric: Metric, coef):
     """Return the coefficient block of the metric times `coef`."""
     if not metric.dense:
         return metric.hessian * coef
-    return times(metric.hessian, coef.reshape(metric.scale.shape)).reshape(coef.shape)
+    return times(metric.hessian, coef.reshape(metric.root.shape)).reshape(coef.shape)
 
 
 def curvature(metric: Metric, direction):
@@ -231,6 +231,6 @@ def dot(a, b):
     return np.einsum("...cp,...cp->...", a, b)
 
 
-def spread(lane_values):
+def per_lane(lane_values):
     """Shape (lanes,) as (lanes, 1, 1)."""
     return lane_values[..., None, None]

@@ -6,7 +6,7 @@ Each step solves, for every lane,
 
 and searches along the difference on cached predictors. `M` is the curvature of the loss (dense, so that
 the problem above lives in feature space and costs no pass over the rows) or, for many features, its
-diagonal, where the solution is a closed-form prox. The scale `c` follows the curvature met along the way.
+diagonal, where the solution is a closed-form prox. The factor `c` follows the curvature met along the way.
 
 References: Lee, Sun, Saunders (2014) doi:10.1137/130921428; Wright, Nowak, Figueiredo (2009)
 doi:10.1109/TSP.2009.2016892.
@@ -29,10 +29,10 @@ from bayesglm.solvers._run import (
     PATIENCE,
     Solver,
     State,
-    begin,
     distance_of,
     judge,
     pick,
+    unmoved,
 )
 from bayesglm.solvers._subproblem import shifted, subproblem
 
@@ -46,7 +46,7 @@ class Memory(NamedTuple):
     """What a proximal solver carries from pass to pass."""
 
     metric: _metric.Metric
-    scale: Any  # (lanes,) of the metric
+    factor: Any  # (lanes,) of the metric
     values: Any  # (lanes, history) last objectives
     next: Direction
     line: Line
@@ -75,7 +75,7 @@ class ProximalGradient(Solver):
     stepsize
         A fixed step in the Euclidean metric (the classical method) instead of metric and line search.
     acceleration
-        Whether the scale of the metric follows the curvature met along the way.
+        Whether the factor of the metric follows the curvature met along the way.
 
     References
     ----------
@@ -102,7 +102,7 @@ class ProximalGradient(Solver):
         ruler = None if metric.dense else self._ruler(objective, theta, pilot)
         memory = Memory(metric, np.ones(len(theta)), None, None, None, ruler)
         # The curvature at the optimum of a sample serves longer than that at zero coefficients.
-        return self._begin(objective, point, memory, 0)._replace(refreshed=int(pilot is not None))
+        return self._from(objective, point, memory, 0)._replace(refreshed=int(pilot is not None))
 
     def step(self, objective: Objective, state: State) -> State:
         """Take one pass over the rows: a trial step in every lane that is not done."""
@@ -122,7 +122,7 @@ class ProximalGradient(Solver):
         memory = self._follow(memory, objective.prior, point, new, good)
         if self.newton or (dense and self._slow(state)):
             metric, refreshed = self._metric(objective, new.theta, shared=False), iter_num
-            memory = memory._replace(metric=metric, scale=np.ones_like(memory.scale))
+            memory = memory._replace(metric=metric, factor=np.ones_like(memory.factor))
         fresh = good | failed
         ahead = self._solve(objective, memory, new, progress.distance, fresh, ahead)
         line = pick(fresh, self._line(new, ahead), line)
@@ -135,9 +135,9 @@ class ProximalGradient(Solver):
     def resume(self, objective: Objective, state: State) -> State:
         """Return the state after one step on other rows, with the metric of the earlier ones."""
         point = objective.evaluate(state.point.theta)
-        return self.step(objective, self._begin(objective, point, state.memory, state.iter_num))
+        return self.step(objective, self._from(objective, point, state.memory, state.iter_num))
 
-    def _begin(self, objective, point, memory, iter_num) -> State:
+    def _from(self, objective, point, memory, iter_num) -> State:
         value = point.loss + objective.prior.value(point.theta[..., :-1])
         values = np.full((len(value), _HISTORY), -np.inf)
         values[:, -1] = value
@@ -145,7 +145,7 @@ class ProximalGradient(Solver):
         ahead = self._solve(objective, memory, point, np.full(len(value), np.inf), every, None)
         memory = memory._replace(values=values, next=ahead, line=self._line(point, ahead))
         distance = distance_of(point, self._promised(objective, memory, point, ahead))
-        return State(point, begin(distance), memory, iter_num)
+        return State(point, unmoved(distance), memory, iter_num)
 
     @property
     def _classical(self) -> bool:
@@ -157,7 +157,7 @@ class ProximalGradient(Solver):
         return _line.first_line(point, ahead, float(self.stepsize) if fixed else 1.0)
 
     def _follow(self, memory: Memory, prior: LanePrior, old, new, good) -> Memory:
-        """Take in a step: the scale of the metric along it, and the history of objectives."""
+        """Take in a step: the factor of the metric along it, and the history of objectives."""
         value = new.loss + prior.value(new.theta[..., :-1])
         values = np.concatenate([memory.values[:, 1:], value[:, None]], axis=1)
         memory = memory._replace(values=pick(good, values, memory.values))
@@ -168,13 +168,13 @@ class ProximalGradient(Solver):
         met = dot(step, new.gradient - old.gradient) + prior.curvature_along(step[..., :-1])
         known = good & (model > 0)
         ratio = np.clip(met / np.where(known, model, 1.0), 1e-3, 1e3)
-        return memory._replace(scale=np.where(known, ratio, memory.scale))
+        return memory._replace(factor=np.where(known, ratio, memory.factor))
 
     def _promised(self, objective, memory, point, ahead):
         """Twice the decrease to the optimum, (lanes,), by the best metric at hand."""
         if memory.ruler is None:
             return ahead.decrement
-        one = np.ones_like(memory.scale)
+        one = np.ones_like(memory.factor)
         prior, mask = objective.prior, objective.mask
         return subproblem(memory.ruler, one, prior, mask, point, 0.0, self.tol).decrement
 
@@ -192,20 +192,20 @@ class ProximalGradient(Solver):
     def _solve(self, objective, memory, point, distance, which, ahead) -> Direction:
         """Return where to go next, in those lanes that need to know."""
         n_lanes, which = len(which), np.flatnonzero(which)
-        prior, mask, metric, scale = (
+        prior, mask, metric, factor = (
             objective.prior,
             objective.mask,
             memory.metric,
-            memory.scale,
+            memory.factor,
         )
         if len(which) == 0:
             return ahead
         if len(which) < n_lanes:
             some = lambda a: a[which] if len(a) == n_lanes else a  # noqa: E731
-            parts = metric, scale, mask, point, distance
-            metric, scale, mask, point, distance = jax.tree.map(some, parts)
+            parts = metric, factor, mask, point, distance
+            metric, factor, mask, point, distance = jax.tree.map(some, parts)
             prior = prior.select(which)
-        new = subproblem(metric, scale, prior, mask, point, distance, self.tol)
+        new = subproblem(metric, factor, prior, mask, point, distance, self.tol)
         if len(which) == n_lanes:
             return new
         ahead = Direction(*map(np.copy, ahead))

@@ -91,7 +91,7 @@ def numerics():
         yield
 
 
-def begin(distance) -> Progress:
+def unmoved(distance) -> Progress:
     """Return the progress of lanes that have not moved yet."""
     zero = np.zeros(distance.shape, int)
     no = np.zeros(distance.shape, bool)

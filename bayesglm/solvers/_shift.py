@@ -61,7 +61,7 @@ def times_inverse(shift: Shift, common):
     return np.concatenate([coef, 0.0 * common[..., -1:]], axis=-1)
 
 
-def split(shift: Shift, theta):
+def apart(shift: Shift, theta):
     """Return the part of `theta` that is common to the classes, (lanes, responses, 1, features + 1), and the rest."""
     parts = theta.reshape(len(theta), shift.free.shape[1], -1, theta.shape[-1])
     common = np.where(shift.free, parts.mean(2, keepdims=True), 0.0)

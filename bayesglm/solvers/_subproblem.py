@@ -14,7 +14,7 @@ import numpy as np
 from bayesglm.prior import LanePrior
 from bayesglm.solvers._descent import penalised, smooth_direction
 from bayesglm.solvers._line import Direction
-from bayesglm.solvers._metric import Metric, dot, multiply, solve, spread, times
+from bayesglm.solvers._metric import Metric, dot, multiply, per_lane, solve, times
 from bayesglm.solvers._shift import classes_of
 
 _INNER_STEPS = 20  # accelerated steps between two attempts at an exact solution
@@ -30,12 +30,12 @@ def shifted(objective, theta):
     return np.concatenate([best, theta[..., -1:]], axis=-1)
 
 
-def subproblem(metric, scale, prior: LanePrior, mask, point, distance, tol) -> Direction:
+def subproblem(metric, factor, prior: LanePrior, mask, point, distance, tol) -> Direction:
     """Solve the quadratic model of each lane.
 
     Parameters
     ----------
-    scale : (lanes,)
+    factor : (lanes,)
         Factor c of the metric.
     distance : scalar or (lanes,)
         From the optimum, in standard errors; the model is solved to a hundredth of it.
@@ -43,7 +43,7 @@ def subproblem(metric, scale, prior: LanePrior, mask, point, distance, tol) -> D
         The distance that is asked for; the model is solved to no more than a tenth of it.
     """
     if prior.smooth:
-        return _newton(metric, scale, prior, mask, point)
+        return _newton(metric, factor, prior, mask, point)
     theta, gradient = point.theta, point.gradient
     accuracy = np.minimum(np.maximum(1e-2 * distance, 0.1 * tol) / point.unit, 1e-2)
     coef, g, g_0 = theta[..., :-1], gradient[..., :-1], gradient[..., -1]
@@ -53,27 +53,27 @@ def subproblem(metric, scale, prior: LanePrior, mask, point, distance, tol) -> D
     kinks = prior.kinks
     start = np.where(mask, coef, 0.0)
     if not metric.dense:
-        diagonal = spread(scale) * kinks.level(metric.hessian)
+        diagonal = per_lane(factor) * kinks.level(metric.hessian)
         new = kinks.prox(start - g / diagonal, 1.0 / diagonal) * mask
         curvature = dot(new - start, diagonal * (new - start))
     else:
-        new = _inner(metric, scale, kinks, mask, start, g, accuracy)
-        curvature = scale * dot(new - start, multiply(metric, new - start))
+        new = _inner(metric, factor, kinks, mask, start, g, accuracy)
+        curvature = factor * dot(new - start, multiply(metric, new - start))
     d = new - start
-    d_0 = -g_0 / (spread(scale)[..., 0] * metric.total)
+    d_0 = -g_0 / (per_lane(factor)[..., 0] * metric.total)
     direction = np.concatenate([d, (d_0 - np.sum(metric_mean * d, -1))[..., None]], axis=-1)
     bound = prior.value(new) - prior.value(start)
     kink_change = kinks.value(new) - kinks.value(start)
-    curvature_0 = scale * np.sum(metric.total * d_0**2, -1)
+    curvature_0 = factor * np.sum(metric.total * d_0**2, -1)
     promised = -(dot(g, d) + kink_change) + curvature_0
     decrement = np.maximum(promised, curvature + curvature_0)
     return Direction(direction, bound, np.zeros_like(bound), decrement)
 
 
-def _newton(metric, scale, prior: LanePrior, mask, point) -> Direction:
+def _newton(metric, factor, prior: LanePrior, mask, point) -> Direction:
     """Solve the quadratic model where the penalty is quadratic too."""
     gradient = penalised(point.gradient, point.theta, prior, mask)
-    direction = -solve(metric, mask, gradient) / spread(scale)
+    direction = -solve(metric, mask, gradient) / per_lane(factor)
     return smooth_direction(prior, point.theta, direction, -dot(gradient, direction))
 
 
@@ -96,7 +96,7 @@ class _Model(NamedTuple):
 
     def slope(self, w):
         """Return the derivative of the smooth part."""
-        return (self.g + spread(self.c) * times(self.hessian, w - self.start)) * self.mask
+        return (self.g + per_lane(self.c) * times(self.hessian, w - self.start)) * self.mask
 
     def value(self, w):
         """Return the model at `w`, per lane."""
@@ -111,22 +111,22 @@ class _Model(NamedTuple):
     def lower(self, new, w):
         """Return `new` for the lanes in which it is lower."""
         value = self.value(new)
-        return np.where(spread(np.isfinite(value) & (value <= self.value(w))), new, w)
+        return np.where(per_lane(np.isfinite(value) & (value <= self.value(w))), new, w)
 
 
-def _inner(metric: Metric, scale, kinks, mask, start, g, accuracy):
+def _inner(metric: Metric, factor, kinks, mask, start, g, accuracy):
     """Solve the model for coefficients (lanes, columns, features)."""
-    shape, blocks = start.shape, metric.scale.shape
+    shape, blocks = start.shape, metric.root.shape
     n_classes = shape[1] // blocks[1]
     mask = np.broadcast_to(mask, shape)
     blocked = kinks.blocked((n_classes, shape[2]), blocks[2])
     start, g, mask_b = (a.reshape(blocks) for a in (start, g, mask))
-    diagonal = blocked.level(metric.scale**2)
+    diagonal = blocked.level(metric.root**2)
     root = np.sqrt(diagonal)
     # Row sums of the scaled matrix bound its largest eigenvalue.
     sums = np.abs(metric.hessian / root[..., None, :]).sum(-1) / root
-    weight = spread(scale * sums.max(axis=(1, 2))) * diagonal
-    model = _Model(metric.hessian, diagonal, scale, g, start, blocked, mask_b, weight)
+    weight = per_lane(factor * sums.max(axis=(1, 2))) * diagonal
+    model = _Model(metric.hessian, diagonal, factor, g, start, blocked, mask_b, weight)
 
     def reshift(w, lanes):
         some = kinks.select(lanes)
@@ -194,7 +194,7 @@ def _accelerated(model: _Model, w):
     previous, momentum = w, np.ones(len(w))
     for _ in range(_INNER_STEPS):
         grown = 0.5 * (1.0 + np.sqrt(1.0 + 4.0 * momentum**2))
-        ahead = w + spread((momentum - 1.0) / grown) * (w - previous)
+        ahead = w + per_lane((momentum - 1.0) / grown) * (w - previous)
         new = model.forward(ahead)
         # restart where the momentum points uphill
         uphill = dot(model.weight * (ahead - new), new - w) > 0
@@ -215,7 +215,7 @@ def _finish(model: _Model, w):
         matrix = matrix + np.where(both, extra, 0.0)
     size = w.shape[-1]
     diagonal = matrix.reshape(*matrix.shape[:-2], -1)[..., :: size + 1]
-    diagonal += np.where(active, 1e-12 * spread(model.c) * model.diagonal, 1.0)
+    diagonal += np.where(active, 1e-12 * per_lane(model.c) * model.diagonal, 1.0)
     root = 1.0 / np.sqrt(diagonal)
     unit = matrix * root[..., :, None] * root[..., None, :]
     try:

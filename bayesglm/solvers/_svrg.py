@@ -20,7 +20,7 @@ from jax import lax
 from bayesglm._objective import Objective
 from bayesglm.rows import Data, Spec, predict, slopes, transpose
 from bayesglm.solvers import _metric
-from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, begin, distance_of, judge
+from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, distance_of, judge, unmoved
 from bayesglm.solvers._subproblem import shifted, subproblem
 
 # Epochs between two looks at the rate of convergence, and how far beyond `maxiter` it may point before giving up.
@@ -121,16 +121,16 @@ class SVRG(Solver):
         key = jax.random.key(123) if self.key is None else self.key
         distance = self._distance(objective, metric, point)
         memory = Memory(key, point.theta, point.gradient, metric, distance)
-        return State(point, begin(distance), memory, 0)
+        return State(point, unmoved(distance), memory, 0)
 
     def step(self, objective: Objective, state: State) -> State:
         """Run one epoch."""
         point, progress, memory, iter_num, _ = state
         key, draw = jax.random.split(memory.key)
-        move = np.where(_metric.spread(progress.done), 0.0, self.stepsize)
+        move = np.where(_metric.per_lane(progress.done), 0.0, self.stepsize)
         theta = _epoch(
             objective.spec, objective.shards.parts[0], point.theta, point.gradient,
-            _metric.spread(objective.n), objective.prior, objective.mask, draw, move,
+            _metric.per_lane(objective.n), objective.prior, objective.mask, draw, move,
             self.proximal, min(self.batch_size, objective.n_rows),
         )  # fmt: skip
         new = objective.evaluate(shifted(objective, np.asarray(theta)))

@@ -216,10 +216,10 @@ def _largest_eigenvalue(X: NDArray, curvature: NDArray, start: NDArray) -> float
     vector = start
     for _ in range(_MAX_POWER_ITERATIONS):
         product = _weighted_moment_product(X, curvature, vector)
-        scale = product[np.argmax(np.abs(product))]
-        if scale == 0 or not np.isfinite(scale):
-            return float(np.abs(scale))
-        previous, vector = vector, product / scale
+        largest = product[np.argmax(np.abs(product))]
+        if largest == 0 or not np.isfinite(largest):
+            return float(np.abs(largest))
+        previous, vector = vector, product / largest
         if np.allclose(vector, previous):
             break
     product = _weighted_moment_product(X, curvature, vector)
