@@ -146,7 +146,7 @@ def own(name, shape=(P,), mask=None, strength=None):
     kind, default = OWN[name]
     strength = default if strength is None else strength
     mask = np.ones(shape, bool) if mask is None else mask
-    return kind.prior(strength, mask, lambda s: np.broadcast_to(s, mask.shape), [])
+    return kind.prior(strength, mask, jax.tree.structure(0), mask.shape[:1])
 
 
 @pytest.mark.parametrize("name", PROPER)

@@ -39,7 +39,8 @@ def _float64():
 def terms(regularizer, strength, mask=None, leaves=LEAVES, shape=(N_FEATURES,)):
     mask = np.ones(shape, bool) if mask is None else mask
     strength = regularizer.check_strength(strength)
-    return regularizer.prior(strength, mask, lambda s: np.broadcast_to(s, shape), leaves)
+    found = regularizer.terms(strength, mask, lambda s: np.broadcast_to(s, shape), leaves)
+    return nmo.prior.Prior.of(found, mask)
 
 
 def elementwise(name, rng):
