@@ -8,12 +8,13 @@ A regularizer is a name for the terms of a prior (:mod:`bayesglm.prior`), and ch
 
 from __future__ import annotations
 
-from bayesglm._input import did_you_mean
 from bayesglm.regularizer._absolute import Laplace, Normal
 from bayesglm.regularizer._base import Regularizer
 from bayesglm.regularizer._base import know_solver as know_solver
 from bayesglm.regularizer._documented import ElasticNet, GroupLasso, Lasso, Ridge, UnRegularized
 from bayesglm.regularizer._leaves import PerLeaf
+from bayesglm.regularizer._names import REGULARIZERS as REGULARIZERS
+from bayesglm.regularizer._names import named
 from bayesglm.regularizer._structured import GaussianProcess, Quadratic, Smooth
 
 __all__ = [
@@ -31,13 +32,6 @@ __all__ = [
     "UnRegularized",
 ]
 
-REGULARIZERS = {
-    kind.__name__: kind
-    for kind in (
-        UnRegularized, Ridge, Lasso, ElasticNet, GroupLasso, Smooth, GaussianProcess, Quadratic, Normal, Laplace,
-    )
-}  # fmt: skip
-
 
 def resolve(regularizer) -> Regularizer:
     """Return the regularizer that a name, an object, or a dict of these for the leaves of X stands for.
@@ -45,35 +39,8 @@ def resolve(regularizer) -> Regularizer:
     Raises
     ------
     ValueError
-        If the name is unknown.
+        If a name is unknown.
     TypeError
-        If it is neither a name nor an instance.
+        If it is none of these.
     """
-    if regularizer is None:
-        return UnRegularized()
-    if isinstance(regularizer, dict):
-        return PerLeaf(regularizer)
-    if isinstance(regularizer, str):
-        name = regularizer.rsplit(".", 1)[-1]
-        if name not in REGULARIZERS:
-            raise ValueError(
-                f"Unknown regularizer {regularizer!r}. Known: {', '.join(REGULARIZERS)}."
-                f"{did_you_mean(name, REGULARIZERS)}"
-            )
-        if name == "Quadratic":
-            raise ValueError(
-                "Quadratic has no default: give `Quadratic(precision)`, with a matrix."
-            )
-        return REGULARIZERS[name]()
-    if type(regularizer).__module__.partition(".")[0] == "nemos":
-        name = type(regularizer).__name__
-        raise TypeError(
-            f"`regularizer` is NeMoS's {name}, which has no prior. Use `bayesglm.regularizer.{name}` or the name "
-            f"{name!r}."
-        )
-    if not isinstance(regularizer, Regularizer):
-        raise TypeError(
-            "`regularizer` must be a name or an instance of `bayesglm.regularizer.Regularizer`, or a dict of these for "
-            f"the leaves of X, but {regularizer!r} was given."
-        )
-    return regularizer
+    return PerLeaf(regularizer) if isinstance(regularizer, dict) else named(regularizer)

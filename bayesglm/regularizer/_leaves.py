@@ -13,6 +13,7 @@ from bayesglm._input import did_you_mean
 from bayesglm.prior import Prior
 from bayesglm.prior import moved as moved_term
 from bayesglm.regularizer._base import Regularizer
+from bayesglm.regularizer._names import named
 
 Path = tuple[Any, ...]
 
@@ -91,14 +92,12 @@ class PerLeaf(Regularizer):
         ValueError
             If a name is unknown.
         """
-        from bayesglm.regularizer import resolve
-
         for name, value in sorted(params.items(), key=lambda item: item[0].count("__")):
             path, inner = self._path_of(name)
             if inner:
                 part = copy.copy(self._parts[path])  # it may be shared
                 value = part.set_params(**{inner: value})
-            self._parts = self._parts | {path: resolve(value)}
+            self._parts = self._parts | {path: named(value)}
         return self
 
     def _path_of(self, name: str) -> tuple[Path, str]:
@@ -265,8 +264,6 @@ class PerLeaf(Regularizer):
 
 
 def _parts(regularizers, path: Path) -> Iterator[tuple[Path, Regularizer]]:
-    from bayesglm.regularizer import resolve
-
     if not isinstance(regularizers, dict):
         raise TypeError(f"`regularizers` must be a dict, but {regularizers!r} was given.")
     for key, value in regularizers.items():
@@ -276,7 +273,7 @@ def _parts(regularizers, path: Path) -> Iterator[tuple[Path, Regularizer]]:
         if isinstance(value, dict):
             yield from _parts(value, here)
         else:
-            yield here, _of_leaf(here, resolve, value)
+            yield here, _of_leaf(here, named, value)
 
 
 def _of_leaf(path: Path, function, *args):
