@@ -300,9 +300,22 @@ def leaf_names(structure) -> list[str]:
 
     A key that could be taken for a path, such as ``"a.b"``, stands in quotes.
     """
+    return [".".join(map(_key, path)) for path in _entries(structure)]
+
+
+def leaf_paths(structure) -> list[tuple]:
+    """Return the keys that lead to each leaf of X; none where X is a single matrix."""
+    return [tuple(map(_plain_key, path)) for path in _entries(structure)]
+
+
+def _entries(structure) -> list[tuple]:
     order = jax.tree.unflatten(structure, list(range(structure.num_leaves)))
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(order)]
-    return [".".join(map(_key, path)) for path in paths]
+    return [path for path, _ in jax.tree_util.tree_leaves_with_path(order)]
+
+
+def _plain_key(entry):
+    """Return what indexes a dict, a sequence or a named tuple."""
+    return next(getattr(entry, name) for name in ("key", "idx", "name") if hasattr(entry, name))
 
 
 def _key(entry) -> str:

@@ -1,11 +1,11 @@
-"""Regularizers of one's own, one for each thing that a term can be; laws run over them as over the documented ones."""
+"""Regularizers with structure, and of one's own, for each thing that a term can be; laws run over them too."""
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
 from bayesglm import prior
-from bayesglm.regularizer import Regularizer
+from bayesglm.regularizer import GaussianProcess, Laplace, Normal, Quadratic, Regularizer, Smooth
 
 
 def differences(size, order):
@@ -80,7 +80,32 @@ OWN = {
         ),
         0.1,
     ),
+    "smooth": (Smooth(), 0.1),
+    "ring": (Smooth(2, periodic=True), 0.1),
+    "image": (Smooth(1, periodic=(True, False), shape=(2, 2)), 0.1),
+    "process": (GaussianProcess("matern32", lengthscale=1.5), 0.1),
+    "quadratic": (Quadratic(full_rank(4)), 0.1),
+    "normal": (Normal(0.2, 0.6), None),
+    "absolute laplace": (Laplace(0.4), None),
 }
+#: Factor of the matrix or of the kink.
+FACTOR = {name: 1.0 if strength is None else strength for name, (_, strength) in OWN.items()}
+ABSOLUTE = ("absolute", "normal", "absolute laplace")
+LOCATION = {"located": 0.2, "normal": 0.2}
+
+
+def ring(size):
+    """Squared second differences around a circle."""
+    D = np.roll(np.eye(size), 1, 0) - 2.0 * np.eye(size) + np.roll(np.eye(size), -1, 0)
+    return D.T @ D
+
+
+def covariance(size):
+    """Matern 3/2 with a length of 1.5."""
+    r = np.sqrt(3.0) * np.abs(np.subtract.outer(np.arange(size), np.arange(size))) / 1.5
+    return (1.0 + r) * np.exp(-r) + 1e-6 * np.eye(size)
+
+
 MATRICES = {
     "dense": full_rank,
     "singular": lambda p: differences(p, 2),
@@ -89,17 +114,29 @@ MATRICES = {
     "weighted": lambda p: np.diag(np.arange(1.0, 1 + p)),
     "absolute": full_rank,
     "located": full_rank,
+    "smooth": lambda p: differences(p, 2),
+    "ring": ring,
+    "image": lambda p: np.array(  # a circle of two has each difference twice
+        [[3, -1, -2, 0], [-1, 3, 0, -2], [-2, 0, 3, -1], [0, -2, -1, 3]], float
+    ),
+    "process": lambda p: np.linalg.inv(covariance(p)),
+    "quadratic": full_rank,
+    "normal": lambda p: np.eye(p) / 0.36,
 }
-PROPER = ("dense", "banded", "weighted", "absolute", "located", "gains")
+PROPER = (
+    "dense", "banded", "weighted", "absolute", "located", "gains", "process", "normal", "absolute laplace",
+)  # fmt: skip
 
 
 def penalty(name, strength, coef, used=None):
     """The penalty as a textbook has it, of coefficients (features,), those out of use being zero."""
     coef = np.asarray(coef, float)
     used = np.ones(len(coef), bool) if used is None else np.asarray(used, bool)
+    if name == "absolute laplace":
+        return np.sum(np.abs(coef)) / 0.4
     if name == "gains":
         return strength * np.sum(np.where(coef > 0, coef, -3.0 * coef))
     if name == "parts":
         return strength * (0.3 * abs(coef[0]) + 0.5 * np.sum(np.diff(coef[1:]) ** 2))
-    off = np.where(used, coef - 0.2 * (name == "located"), 0.0)
+    off = np.where(used, coef - LOCATION.get(name, 0.0), 0.0)
     return 0.5 * strength * off @ MATRICES[name](len(coef)) @ off

@@ -7,7 +7,17 @@ import own_priors
 import pytest
 import tables
 from numpyro.infer.util import log_density
-from own_priors import MATRICES, OWN, PROPER, bands, differences, full_rank
+from own_priors import (
+    ABSOLUTE,
+    FACTOR,
+    LOCATION,
+    MATRICES,
+    OWN,
+    PROPER,
+    bands,
+    differences,
+    full_rank,
+)
 from scipy import stats
 from scipy.integrate import simpson
 from test_log_prior import assert_same as assert_same_log_priors
@@ -146,13 +156,13 @@ def own(name, shape=(P,), mask=None, strength=None):
     kind, default = OWN[name]
     strength = default if strength is None else strength
     mask = np.ones(shape, bool) if mask is None else mask
-    return kind.prior(strength, mask, lambda s: np.broadcast_to(s, mask.shape), [])
+    return kind.prior(strength, mask, jax.tree.structure(0), mask.shape[:1])
 
 
 @pytest.mark.parametrize("name", PROPER)
 def test_a_proper_prior_integrates_to_one(name):
     # two features; the widest density has a standard deviation below 1.5 (gains: rates of 1.2 and 3.6)
-    found = own(name, (2,), strength=40.0 * OWN[name][1]).distribution(1.0)
+    found = own(name, (2,), strength=40.0 * FACTOR[name]).distribution(1.0)
     grid = np.linspace(-20.0, 20.0, 1601)
     points = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1)
     density = np.exp(jax.vmap(found.log_prob)(points.reshape(-1, 2))).reshape(points.shape[:-1])
@@ -168,8 +178,8 @@ def test_draws_of_a_coupled_prior_have_the_inverse_of_its_precision(name):
     drawn = np.asarray(found.sample(jax.random.key(1), (20_000,)))
     for k, weight in enumerate((3.0, 5.0)):
         used = mask[:, k]
-        unit = 1.0 if name == "absolute" else weight
-        matrix = unit * OWN[name][1] * MATRICES[name](P)[np.ix_(used, used)]
+        unit = 1.0 if name in ABSOLUTE else weight
+        matrix = unit * FACTOR[name] * MATRICES[name](P)[np.ix_(used, used)]
         root = np.linalg.cholesky(matrix)
         standard = drawn[:, used, k] @ root
         # sums of squares of standard normal variables, with a level of 1e-4 in all
@@ -186,7 +196,7 @@ def test_a_singular_prior_cannot_be_drawn():
 @pytest.mark.parametrize("name", OWN)
 def test_prox_is_the_minimiser_of_distance_and_penalty(name, rng):
     # the sum is strongly convex: at its minimiser, and only there, any other point is higher by |d|^2 / (2 step)
-    lane, strength = own(name).in_lanes(1), OWN[name][1]
+    lane, strength = own(name).in_lanes(1), FACTOR[name]
     for step in (0.1, 3.0):
         point = rng.normal(size=P)
         found = np.asarray(lane.whole_prox(point[None, None], step))[0, 0]
@@ -203,7 +213,7 @@ def test_prox_is_the_minimiser_of_distance_and_penalty(name, rng):
 
 @pytest.mark.parametrize("name", OWN)
 def test_value_and_gradient_of_lanes_are_those_of_the_textbook(name, rng):
-    lane, strength, coef = own(name).in_lanes(1), OWN[name][1], rng.normal(size=P)
+    lane, strength, coef = own(name).in_lanes(1), FACTOR[name], rng.normal(size=P)
     expected = own_priors.penalty(name, strength, coef)
     np.testing.assert_allclose(lane.value(coef[None, None])[0], expected, rtol=1e-13)
     if name not in SMOOTH:
@@ -243,11 +253,11 @@ def population(name, family="Poisson", mask=None, **kwargs):
 def test_the_contract_holds_for_priors_of_ones_own(name, rng):
     y, phi = tables.RESPONSES["Gaussian"][:N], np.array([0.4, 1.7, 2.9])
     joint = population(name, "Gaussian", MASK).numpyro_model(X, y, scale=phi)
-    weight, strength = N * 0.5 / phi, OWN[name][1]
+    weight, strength = N * 0.5 / phi, FACTOR[name]
 
     def energy(coef, intercept):
         loss = np.mean((y - X @ coef - intercept) ** 2, axis=0)
-        unit = 1.0 if name == "absolute" else weight
+        unit = 1.0 if name in ABSOLUTE else weight
         each = zip(coef.T, MASK.T, strict=True)
         penalties = np.array([own_priors.penalty(name, strength, c, m) for c, m in each])
         return np.sum(weight * loss + unit * penalties)
@@ -284,11 +294,11 @@ def test_log_priors_are_normalised_for_priors_of_ones_own(name, rng):
 
 def exact(name, y, scale=None):
     """The minimum of squared errors plus a quadratic penalty, in closed form."""
-    strength = OWN[name][1] / (1.0 if scale is None else N * 0.5 / scale)
+    strength = FACTOR[name] / (1.0 if scale is None else N * 0.5 / scale)
     Z = X - X.mean(axis=0)
     matrix = strength * MATRICES[name](P)
     rhs = 2.0 * Z.T @ (y - y.mean()) / N
-    location = np.full(P, 0.2 * (name == "located"))
+    location = np.full(P, LOCATION.get(name, 0.0))
     return np.linalg.solve(2.0 * Z.T @ Z / N + matrix, rhs + matrix @ location)
 
 
@@ -297,7 +307,7 @@ def test_a_gaussian_fit_with_a_quadratic_penalty_is_its_closed_form(name):
     y = tables.RESPONSES["Gaussian"][:N]
     model = population(name, "Gaussian").fit(X, y)
     for k in range(tables.N_NEURONS):
-        scale = float(model.scale_[k]) if name == "absolute" else None
+        scale = float(model.scale_[k]) if name in ABSOLUTE else None
         # within 1e-6 standard errors of about 0.1; a dispersion that is estimated settles to 1e-7
         np.testing.assert_allclose(model.coef_[:, k], exact(name, y[:, k], scale), atol=1e-6)
 

@@ -9,6 +9,7 @@ import textbook
 from problems import problem_of
 
 from bayesglm.glm import GLM, ClassifierGLM, PopulationGLM
+from bayesglm.prior import Prior
 from bayesglm.regularizer import (
     REGULARIZERS,
     ElasticNet,
@@ -39,7 +40,8 @@ def _float64():
 def terms(regularizer, strength, mask=None, leaves=LEAVES, shape=(N_FEATURES,)):
     mask = np.ones(shape, bool) if mask is None else mask
     strength = regularizer.check_strength(strength)
-    return regularizer.prior(strength, mask, lambda s: np.broadcast_to(s, shape), leaves)
+    found = regularizer.terms(strength, mask, lambda s: np.broadcast_to(s, shape), leaves)
+    return Prior.of(found, mask)
 
 
 def elementwise(name, rng):
@@ -433,7 +435,7 @@ def test_a_solver_that_nobody_named_follows_the_regularizer(recwarn):
     assert not recwarn
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", tables.REGULARIZERS)
 def test_allowed_solvers_are_those_documented(name):
     documented = {solver for solver, kinds in tables.SOLVERS.items() if name in kinds}
     regularizer = resolve(name)

@@ -229,6 +229,6 @@ def settings(mine: Settings) -> dict[str, str]:
     return {
         "observation_model": type(mine.observation_model).__name__,
         "inverse_link": getattr(mine.inverse_link_function, "__name__", "custom"),
-        "regularizer": type(mine.regularizer).__name__,
+        "regularizer": repr(mine.regularizer).removesuffix("()"),
         "regularizer_strength": repr(mine.regularizer_strength),
     }

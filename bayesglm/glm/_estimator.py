@@ -91,13 +91,17 @@ class Estimator(BaseEstimator):
         Parameters
         ----------
         deep
-            Also those of observation model and regularizer, as ``regularizer__mask``.
+            Also those of observation model and regularizer, as ``regularizer__mask``, and strengths of leaves, as
+            ``regularizer_strength__history``.
         """
         params = super().get_params(deep=False)
         if deep:
             for name in ("observation_model", "regularizer"):
                 inner = getattr(params.get(name), "get_params", None)
                 params.update({f"{name}__{k}": v for k, v in (inner() if inner else {}).items()})
+            if hasattr(self.regularizer, "strength_params"):
+                each = self.regularizer.strength_params(self.regularizer_strength or {})
+                params.update({f"regularizer_strength__{k}": v for k, v in each.items()})
         return dict(sorted(params.items()))
 
     def set_params(self, **params):

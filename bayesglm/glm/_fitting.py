@@ -89,13 +89,11 @@ def _kind(settings: Settings) -> type:
 
 def default_strength(settings: Settings) -> tuple[Message, ...]:
     """Return what the user is told of a strength that was not chosen; a default regularizer is not worth it."""
-    strength = settings.regularizer_strength
-    if not (settings.default_strength and settings.named_regularizer) or strength is None:
+    given = None if settings.default_strength else settings.regularizer_strength
+    left = settings.regularizer.left_to_default(given)
+    if not (left and settings.named_regularizer):
         return ()
-    text = (
-        f"No `regularizer_strength` was given for {type(settings.regularizer).__name__}; "
-        f"using {strength}. Pass it to silence this warning."
-    )
+    text = f"No `regularizer_strength` was given for {left}. Pass it to silence this warning."
     return (Message(UserWarning, text),)
 
 

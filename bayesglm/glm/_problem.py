@@ -25,6 +25,8 @@ from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fil
 
 # Rows that the centre of the features is taken from; it only has to be close.
 _CENTRE_ROWS = 2048
+# Rounding of a sum of features in float32, relative to it.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class Problem:
             If strengths or masks do not fit the features.
         """
         mask = settings.mask(layout)
-
-        def broadcast(strength):
-            shape = (layout.structure, layout.widths, layout.outputs)
-            return _design.per_coefficient(strength, *shape, "regularizer_strength")
-
         prior = settings.regularizer.prior(
-            settings.regularizer_strength, mask, broadcast, rows.design.slices
+            settings.regularizer_strength,
+            mask,
+            layout.structure,
+            layout.widths,
+            "regularizer_strength",
         )
+        prior = prior.pinned(partial(_sum_of, rows), float(rows.n.mean()))
         layout = replace(layout, tied=prior.ties(layout.n_neurons))
         return cls(rows, layout, settings.observation_model, settings.inverse_link_function, prior)
 
@@ -266,3 +268,17 @@ class Problem:
             (rows.n > 0).reshape((-1,) + (1,) * (intercept.ndim - 1)), intercept, np.nan
         )
         return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
+
+
+def _sum_of(rows: Rows, features) -> float | None:
+    """Return the number, not zero, that some features sum to in every row in use; None where they do not."""
+    X, lowest, highest, size = rows.design.matrix, np.inf, -np.inf, 0.0
+    for some in _design.pieces(X):
+        used = (rows.weight[some] > 0).any(axis=1)
+        block = np.asarray(X[some][:, features], float)[used]
+        sums = block.sum(axis=1)
+        lowest, highest = sums.min(initial=lowest), sums.max(initial=highest)
+        size = max(size, np.abs(block).max(initial=0.0))
+        if highest - lowest > _SAME * max(abs(lowest), abs(highest)):
+            return None
+    return highest if size and abs(highest) > _SAME * size else None

@@ -76,6 +76,7 @@ def evidence(
     if rows is not None:
         parts["settings"] |= _rows_in_words(rows, parts["labels"], order)
         problem = Problem.of(rows.double(), layout, fit.settings)
+        parts["settings"] |= _pins_in_words(problem)
         parts |= _of_rows(fit, found, problem, order, loo)
     return Evidence(facts=_facts(fit, found, parts.get("responses")), **parts)
 
@@ -145,20 +146,19 @@ def _facts(fit: Fit, found: Posterior | None, given: Responses | None) -> Facts:
     }  # fmt: skip
     return Facts(
         settings.observation_model, links.inverse_link_name(settings.inverse_link_function),
-        settings.regularizer_strength is not None, fit.layout.population,
+        not settings.regularizer.flat, fit.layout.population,
         "" if found is None else str(found.attrs.get("prior", "")), "sample" if sampled else "", **seen,
     )  # fmt: skip
 
 
 def _settings(fit: Fit, found: Posterior | None) -> dict[str, Any]:
-    settings, strength = fit.settings, fit.settings.regularizer_strength
-    small = strength is None or isinstance(strength, (float, tuple))
+    settings = fit.settings
     said = {
         "model": settings.kind,
         "observation model": repr(settings.observation_model),
         "inverse link": links.inverse_link_name(settings.inverse_link_function),
         "regularizer": repr(settings.regularizer),
-        "regularizer strength": strength if small else "one for each coefficient",
+        "regularizer strength": _strength_in_words(settings),
         "solver": settings.solver_name,
         "features": len(fit.coef),
         "outputs": list(fit.coef.shape[1:]),
@@ -170,6 +170,24 @@ def _settings(fit: Fit, found: Posterior | None) -> dict[str, Any]:
     if fit.state is not None:
         said["solver steps"] = int(getattr(fit.state, "iter_num", 0))
     return said if found is None else said | _sampling_settings(found)
+
+
+def _strength_in_words(settings) -> Any:
+    strength = settings.regularizer_strength
+    if hasattr(settings.regularizer, "strength_params"):
+        strength = settings.regularizer.strength_params(strength or {})
+    if any(map(np.ndim, jax.tree.leaves(strength))):
+        return "one for each coefficient"
+    return str(strength) if isinstance(strength, dict) else strength
+
+
+def _pins_in_words(problem: Problem) -> dict[str, str]:
+    """Return the features whose mean is one with the intercept, where the prior leaves that open."""
+    labels, said = problem.layout.feature_labels, []
+    for features in problem.prior.pins:
+        rows = np.arange(len(labels)) if features is None else np.asarray(features)
+        said.append(f"{labels[rows[0]]} to {labels[rows[-1]]}")
+    return {"mean coefficient of zero": ", ".join(said)} if said else {}
 
 
 def _sampling_settings(found: Posterior) -> dict[str, Any]:

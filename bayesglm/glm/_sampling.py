@@ -24,7 +24,6 @@ from bayesglm.glm._joint import check_counts, check_priors, weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit, Posterior
-from bayesglm.regularizer import UnRegularized
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +162,7 @@ def _check_arguments(options: Options, settings: Settings) -> None:
         raise ValueError(f"`scale` must be 'sample' or 'plugin', but {scale!r} was given.")
     if not is_one_of(prior, (None, "auto")):
         raise ValueError(f"`prior` must be None or 'auto', but {prior!r} was given.")
-    if prior == "auto" and not isinstance(settings.regularizer, UnRegularized):
+    if prior == "auto" and not settings.regularizer.flat:
         raise ValueError(
             f"`prior='auto'` is for UnRegularized models; {type(settings.regularizer).__name__} is a prior itself."
         )

@@ -78,6 +78,12 @@ def _fitted(settings: Settings, fit: Fit | None) -> dict[str, Any]:
 
 def _describe(name: str, value):
     """Return a value as plain data; objects and functions as their names and parameters."""
+    if isinstance(value, regularizer.PerLeaf):
+        return {
+            "name": "PerLeaf",
+            "ours": True,
+            "params": {"leaves": _described(value.regularizers)},
+        }
     if name in _NATIVE:
         # a class or a function of the user's own may bear the name of one of ours
         kind = type(value)
@@ -92,6 +98,13 @@ def _describe(name: str, value):
     if isinstance(value, dict) and name == "solver_kwargs":
         return {key: _host(value[key]) for key in sorted(value)}  # in the documented order
     return _host(value)
+
+
+def _described(regularizers):
+    """Return regularizers of leaves as plain data."""
+    if isinstance(regularizers, dict):
+        return {key: _described(value) for key, value in regularizers.items()}
+    return _describe("regularizer", regularizers)
 
 
 def _function(value) -> dict[str, Any]:
@@ -199,9 +212,7 @@ def _check_mapping(mapping_dict, tree) -> dict[str, Any]:
     mapping = dict(mapping_dict or {})
     known = list(tree["params"])
     for name in _NATIVE:
-        described = tree["params"].get(name)
-        if _is_object(described):
-            known += [f"{name}__{parameter}" for parameter in described["params"]]
+        known += _parameter_names(name, tree["params"].get(name))
     for name, value in mapping.items():
         if name not in known:
             close = difflib.get_close_matches(str(name), map(str, known), n=3)
@@ -215,6 +226,32 @@ def _check_mapping(mapping_dict, tree) -> dict[str, Any]:
                 "Other parameters can be set after loading, with `set_params`."
             )
     return mapping
+
+
+def _parameter_names(name: str, described) -> list[str]:
+    """Return what `mapping_dict` calls the parameters of an object, and for leaves the objects themselves."""
+    if not _is_object(described):
+        return []
+    if not _is_per_leaf(described):
+        return [f"{name}__{parameter}" for parameter in described["params"]]
+    found = []
+    for path, each in _leaf_items(described["params"]["leaves"]):
+        leaf = "__".join((name, *map(str, path)))
+        found += [leaf, *_parameter_names(leaf, each)]
+    return found
+
+
+def _is_per_leaf(described) -> bool:
+    return described["name"] == "PerLeaf" and isinstance(described["params"].get("leaves"), dict)
+
+
+def _leaf_items(tree, path=()):
+    """Return the descriptions in a dict of dicts by their path."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and not _is_object(value):
+            yield from _leaf_items(value, (*path, key))
+        else:
+            yield (*path, key), value
 
 
 def _restore(name: str, value, mapping, filename):
@@ -251,7 +288,11 @@ def _is_object(value) -> bool:
 def _restore_object(name, value, mapping, filename):
     if not _is_object(value):
         raise ValueError(f"{str(filename)!r} has a malformed {name!r}.")
-    kind = mapping.get(name, _NATIVE[name].get(value["name"]) if value["ours"] is True else None)
+    if _is_per_leaf(value) and name not in mapping:
+        return _restore_leaves(name, value["params"]["leaves"], mapping, filename)
+    kind = mapping.get(
+        name, _NATIVE[name.partition("__")[0]].get(value["name"]) if value["ours"] is True else None
+    )
     if kind is None:
         raise ValueError(
             f"The class {value['name']!r} of {name!r} in {str(filename)!r} is not one of bayesglm's. "
@@ -271,6 +312,17 @@ def _restore_object(name, value, mapping, filename):
         raise ValueError(
             f"The parameters of {name!r} in {str(filename)!r} are not accepted: {error}"
         ) from error
+
+
+def _restore_leaves(name: str, leaves, mapping, filename) -> dict:
+    """Return a dict of regularizers in the structure of X."""
+    found = {}
+    for key, value in leaves.items():
+        leaf = f"{name}__{key}"
+        inner = isinstance(value, dict) and not _is_object(value)
+        restore = _restore_leaves if inner else _restore_object
+        found[key] = restore(leaf, value, mapping, filename)
+    return found
 
 
 def _fit_of(fitted: dict[str, Any], settings: Settings) -> Fit:

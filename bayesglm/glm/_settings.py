@@ -134,7 +134,8 @@ class Settings:
             found = replace(found, named_solver=None)
         if "solver_kwargs" in arguments:
             found = replace(found, solver_kwargs={})
-        if "regularizer" in arguments:
+        parts = any(name.startswith("regularizer__") for name in arguments)
+        if "regularizer" in arguments or (parts and "regularizer_strength" in arguments):
             found = replace(found, default_strength=True)
         for name in sorted(arguments, key=_place):
             change = found.having_part if "__" in name else found.having
@@ -148,6 +149,8 @@ class Settings:
         Components may be shared with other estimators, so a changed one is a copy.
         """
         component, inner = name.split("__", 1)
+        if component == "regularizer_strength":
+            return self._having_strength(name, inner, value)
         changed = copy.copy(getattr(self, component))
         if not hasattr(changed, "set_params"):
             raise ValueError(f"Invalid parameter {name!r}: {changed!r} has no parameters.")
@@ -155,7 +158,22 @@ class Settings:
             changed.set_params(**{inner: value})
         except ValueError as error:
             raise ValueError(f"Invalid parameter {name!r}: {error}") from error
+        if component == "regularizer":  # its strengths and solver must go with it
+            return _with_regularizer(self, changed)
         return replace(self, **{component: changed}), ()
+
+    def _having_strength(self, name: str, inner: str, value):
+        """Return settings with another strength of one leaf, named as ``regularizer_strength__history``."""
+        if not hasattr(self.regularizer, "with_strength"):
+            raise ValueError(
+                f"Invalid parameter {name!r}: `regularizer` is {self.regularizer!r}, with one strength for all of X. "
+                "Give a dict with a regularizer for each leaf."
+            )
+        try:
+            new = self.regularizer.with_strength(self.regularizer_strength or {}, inner, value)
+            return _with_strength(self, new)
+        except ValueError as error:
+            raise ValueError(f"Invalid parameter {name!r}: {error}") from error
 
     def argument(self, name: str):
         """Return a constructor argument as it was given: None where a default was left to us."""
@@ -281,8 +299,9 @@ NAMES = frozenset(_CHANGES)
 
 
 def _place(name: str) -> tuple[int, str]:
-    order = list(_CHANGES)
-    return (order.index(name) if name in order else len(order), name)
+    """Return the place of an argument among those to be changed: parts of one follow it."""
+    order, outer = list(_CHANGES), name.partition("__")[0]
+    return (order.index(outer) if outer in order else len(order), name)
 
 
 def check_names(given, known, kind: str) -> None:

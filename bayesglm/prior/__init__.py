@@ -11,9 +11,9 @@ from bayesglm.prior._kinked import ElasticNet, Laplace, Separable
 from bayesglm.prior._lanes import LanePrior
 from bayesglm.prior._mixture import Mixing
 from bayesglm.prior._numbers import Numbers, numbers
-from bayesglm.prior._precision import Banded, Dense, Diagonal, Kronecker, Precision
+from bayesglm.prior._precision import Banded, Dense, Diagonal, Kronecker, Pinned, Precision
 from bayesglm.prior._prior import Prior
-from bayesglm.prior._terms import Flat, Term
+from bayesglm.prior._terms import Flat, Term, moved
 
 __all__ = [
     "Banded",
@@ -28,10 +28,12 @@ __all__ = [
     "Laplace",
     "Mixing",
     "Numbers",
+    "Pinned",
     "Precision",
     "Prior",
     "Separable",
     "Term",
     "mixture",
+    "moved",
     "numbers",
 ]

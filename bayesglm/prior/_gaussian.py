@@ -8,8 +8,11 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayesglm.prior import _distributions
-from bayesglm.prior._precision import Dense, Diagonal, Precision
+from bayesglm.prior._precision import Dense, Diagonal, Pinned, Precision
 from bayesglm.prior._terms import Term, lane_sum, namespace
+
+# Rounding of a row of a precision that sums to zero, relative to its diagonal.
+_ROUNDING = 1e-10
 
 
 class Gaussian(Term):
@@ -45,6 +48,11 @@ class Gaussian(Term):
     def couples(self):
         """Whether its curvature is more than a diagonal."""
         return self.precision is not None
+
+    @property
+    def is_pinned(self):
+        """Whether the mean of its features was given a prior of its own."""
+        return isinstance(self.precision, Pinned)
 
     def mapped(self, function):
         """Return the same term with a function of each array with an entry per coefficient."""
@@ -86,6 +94,21 @@ class Gaussian(Term):
         found = np.zeros((len(mask), inner.shape[1]))
         found[mask] = inner
         return found
+
+    def leaves_constant_free(self, mask):
+        """Return whether it has a strength, but none along equal changes of all features of an output in use."""
+        if not self.couples or not np.any(self.strength > 0):
+            return False
+        if (mask.any(axis=0) != mask.all(axis=0)).any():
+            return False
+        left = np.abs(self.precision.along(np.ones(self.precision.size)))
+        return bool(np.max(left) <= _ROUNDING * np.max(self.precision.diagonal(), initial=0.0))
+
+    def pinned(self, mask, rate):
+        """Return the term with a proper prior of the mean of an output's features."""
+        positive = self.strength[self.strength > 0]
+        own = rate / (self.precision.size**2 * np.exp(np.mean(np.log(positive))))
+        return self.replace(precision=Pinned(self.precision, own))
 
     def same_for_classes(self):
         """Return whether it is the same for all classes, around zero: no other location sums to zero over them."""

@@ -251,6 +251,50 @@ class Banded(Precision):
         return np.diag(bands[0]) + below + np.transpose(below)
 
 
+class Pinned(Precision):
+    r"""A precision that leaves a common change of all features free, and a curvature along that: :math:`P + a 11'`.
+
+    Parameters
+    ----------
+    precision : Precision
+        P, with ``P @ 1 = 0``.
+    rate : float
+        The factor a, positive.
+    """
+
+    _arrays = ("precision", "rate")
+
+    def __init__(self, precision: Precision, rate: float):
+        self.precision, self.rate = precision, np.asarray(float(rate))
+
+    @property
+    def size(self):
+        """Number of rows."""
+        return self.precision.size
+
+    def _positive(self):
+        # not found among those of the matrix, by which small ones might be taken for rounding
+        return np.append(self.precision._positive(), float(_plain(self.rate, 0)) * self.size)
+
+    def along(self, x):
+        """Return the product with the last axis of an array."""
+        return self.precision.along(x) + _plain(self.rate, 0) * x.sum(axis=-1, keepdims=True)
+
+    def diagonal(self):
+        """Return the diagonal, (size,)."""
+        return self.precision.diagonal() + _plain(self.rate, 0)
+
+    def dense(self):
+        """Return the matrix, (size, size)."""
+        return np.asarray(self.precision.dense()) + np.asarray(_plain(self.rate, 0))
+
+    def null_space(self):
+        """Return orthonormal columns that span the null space, (size, size - rank)."""
+        inner = self.precision.null_space()
+        inner = inner - inner.mean(axis=0)
+        return np.linalg.svd(inner, full_matrices=False)[0][:, : self.size - self.rank]
+
+
 class Kronecker(Precision):
     r"""Kronecker sum or product of precisions, for features that lie on a grid, the last axis fastest.
 

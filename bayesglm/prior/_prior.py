@@ -11,6 +11,8 @@ from bayesglm.prior import _distributions
 from bayesglm.prior._lanes import LanePrior, index_of
 from bayesglm.prior._terms import Flat, Term, rows_of
 
+# Precision of a mean that is one with the intercept, per row, in units of the predictor.
+_PINNED = 1e3
 # Singular value below which directions of several classes are the same.
 _SAME = 1e-8
 
@@ -73,6 +75,36 @@ class Prior:
     def absolute(self) -> bool:
         """Whether some strength does not count per row: a mode then depends on their number, and on the dispersion."""
         return any(term.unit == "absolute" for term in self.terms)
+
+    @property
+    def pins(self) -> list:
+        """Features of each term that :meth:`pinned` gave a prior of their mean."""
+        return [term.features for term in self.terms if term.is_pinned]
+
+    def pinned(self, sum_of, n_rows: float) -> Prior:
+        """Return the prior with what it and the intercept leave undecided decided.
+
+        Where the features of a term sum to a constant, the mean of their coefficients is one with the intercept. If the
+        term is flat along it, it gets a normal prior around zero, as if a thousand times the rows had been seen with a
+        curvature of one: next to nothing beside the standard error of an intercept, and no trouble for solvers.
+        Predictor and other directions do not depend on it: whatever moves the mean, the intercept takes up.
+
+        Parameters
+        ----------
+        sum_of : callable
+            Returns the number that some features sum to in every row, or None where they do not.
+        n_rows : float
+        """
+        terms = []
+        for term in self.terms:
+            total = None
+            if term.leaves_constant_free(self._masked(term)):
+                total = sum_of(index_of(term.features))
+            if total is not None:
+                rate = _PINNED * total**2 * (n_rows if term.unit == "absolute" else 1.0)
+                term = term.pinned(self._masked(term), rate)
+            terms.append(term)
+        return Prior(tuple(terms), self.mask)
 
     def mapped(self, function) -> Prior:
         """Return the prior with a function of each array with an entry per coefficient."""

@@ -71,6 +71,8 @@ class Term:
     smooth = True
     #: Whether its curvature is more than a diagonal.
     couples = False
+    #: Whether the mean of its features was given a prior of its own.
+    is_pinned = False
     #: Power of its rates in the normalisation, per dimension; None if that is not a power.
     degree: float | None = None
     _held: tuple[str, ...] = ()
@@ -149,6 +151,22 @@ class Term:
     def null_space(self, mask) -> np.ndarray:
         """Return what is flat beside single coefficients, (features, directions), of one output's mask (features,)."""
         return np.zeros((len(mask), 0))
+
+    def pinned(self, mask, rate: float) -> Term:
+        """Return the term with a proper prior of the mean of each output's features, where it has none and that is all.
+
+        Parameters
+        ----------
+        mask : bool array (features, *outputs)
+            Coefficients in use.
+        rate : float
+            Of the penalty ``rate / 2 * mean(coef)**2``, in its own unit.
+        """
+        return self
+
+    def leaves_constant_free(self, mask) -> bool:
+        """Return whether it has a strength, but none along equal changes of all features of an output in use."""
+        return False
 
     def convexity(self):
         """Return the curvature of a normal prior of single coefficients, zero of others."""
@@ -304,6 +322,16 @@ def rows_of(features, n_features: int):
     if len(set(rows)) < len(rows):
         raise ValueError(f"A term covers a feature twice: {rows}.")
     return features if isinstance(features, range) else tuple(rows)
+
+
+def moved(term: Term, rows: range) -> Term:
+    """Return a term of some rows of a matrix, given that of these rows as a matrix of their own."""
+    own = term.features
+    if own is None:
+        return term.replace(features=rows)
+    if isinstance(own, range):
+        return term.replace(features=range(own.start + rows.start, own.stop + rows.start, own.step))
+    return term.replace(features=tuple(rows[i] for i in own))
 
 
 jax.tree_util.register_pytree_node(Term, Term._flatten, Term._unflatten)
