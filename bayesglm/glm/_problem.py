@@ -21,7 +21,7 @@ from bayesglm._objective import Objective
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._settings import Settings
 from bayesglm.prior import Prior
-from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fill
+from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fill, is_small
 
 # Rows that the centre of the features is taken from; it only has to be close.
 _CENTRE_ROWS = 2048
@@ -141,11 +141,15 @@ class Problem:
             n, row_weight = self.layout.balanced(n, row_weight)
         n_chunks = chunks_of(lanes)
         columns = len(self.mask[0].ravel()) // lanes
-        matrix = Matrix if whole else Matrix.of
+        family = observation_models.static(self.observation_model)
+        spec = Spec(family, self.inverse_link, self.n_classes)
+        small = not (whole or isinstance(X, Stored)) and is_small(spec, *X.shape, lanes * columns)
+        whole = whole or small
+        how = (Matrix if whole else Matrix.of), _left if small else jax.device_put
         more = self if whole else replace(self, rows=rows.filled())
         row_weight = fill(row_weight, len(more.rows.y), 0)
         parts = tuple(
-            partial(more._part, matrix, row_weight, n_chunks, *ends)
+            partial(more._part, *how, row_weight, n_chunks, *ends)
             for ends in more._pieces(whole, X.shape[1] * lanes * columns)
         )
         if whole or not isinstance(X, Stored):
@@ -153,8 +157,6 @@ class Problem:
         power = self.mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
-        family = observation_models.static(self.observation_model)
-        spec = Spec(family, self.inverse_link, self.n_classes)
         prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
         if self.prior.absolute:
             prior = prior.per_row(self._units().reshape(lanes, -1, 1))
@@ -188,10 +190,10 @@ class Problem:
         design = rows.design.with_matrix(some(rows.design.matrix))
         return replace(self, rows=Rows(design, *map(some, (rows.y, rows.weight, rows.offset))))
 
-    def _part(self, matrix, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
+    def _part(self, matrix, put, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
         """Return the rows of one shard; those before `new` belong to another one."""
         X = matrix(self.rows.design.matrix[begin:end])
-        return jax.device_put(Data(X, *self.in_lanes(row_weight, n_chunks, begin, end, new)))
+        return put(Data(X, *self.in_lanes(row_weight, n_chunks, begin, end, new)))
 
     def in_lanes(self, row_weight, n_chunks: int = 1, begin: int = 0, end=None, new: int = 0):
         """Return responses, weights, offset and dispersions of some rows, as :class:`bayesglm.rows.Data` has them."""
@@ -266,3 +268,8 @@ class Problem:
             (rows.n > 0).reshape((-1,) + (1,) * (intercept.ndim - 1)), intercept, np.nan
         )
         return np.zeros(self.mask.shape), intercept.reshape(self.outputs)
+
+
+def _left(data: Data) -> Data:
+    """Leave rows to NumPy."""
+    return data

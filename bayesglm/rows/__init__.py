@@ -25,6 +25,7 @@ from bayesglm.rows._kernels import (
 )
 from bayesglm.rows._passes import moments_at, of_log_scale, slopes_at
 from bayesglm.rows._reductions import finite_rows, gram, moments, predictor, rank, triangle
+from bayesglm.rows._small import is_small
 from bayesglm.rows._shards import (
     Data,
     Matrix,
@@ -51,6 +52,7 @@ __all__ = [
     "filled_length",
     "finite_rows",
     "gram",
+    "is_small",
     "is_split",
     "likelihood",
     "losses",

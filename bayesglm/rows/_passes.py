@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from bayesglm._likelihood import kappa, response_distribution
+from bayesglm.rows import _small
 from bayesglm.rows._kernels import (
     Spec,
     Sums,
@@ -46,6 +47,8 @@ def slopes_at(spec: Spec, shards: Shards, theta, dtype):
     unit : (3,)
         Kappa at a dispersion of 1, the power of the dispersion that divides it, and whether residuals are relative.
     """
+    if shards.small:
+        return _small.slopes_at(spec, shards.parts[0], theta)
     lanes, padded = shards.chunk, shards.padded(theta)
     chunks, how = -(-len(theta) // lanes), {"lanes": lanes, "dtype": dtype}
     key = (_evaluate, spec, padded.shape, *how.values())
@@ -74,6 +77,8 @@ def moments_at(spec: Spec, shards: Shards, theta, shared: bool, dense: bool, dty
         (m,), (m, features), (m, pairs of features), or (m, features) if not `dense`, where m is 1 or
         the number of lanes times columns.
     """
+    if shards.small:
+        return _small.moments_at(spec, shards.parts[0], theta, shards.centre, shared, dense)
     lanes, padded = shards.chunk, shards.padded(theta)
     chunks, shift = -(-len(theta) // lanes), shards.centre
     how = {"lanes": lanes, "dtype": dtype, "shared": shared, "dense": dense}
@@ -89,6 +94,8 @@ def moments_at(spec: Spec, shards: Shards, theta, shared: bool, dense: bool, dty
 
 def of_log_scale(spec: Spec, shards: Shards, theta, log_scale):
     """Return the first and second derivative of the log-likelihood in `log_scale` (lanes, responses)."""
+    if shards.small and _small.formulas(spec).of_log_scale is not None:
+        return _small.of_log_scale(spec, shards.parts[0], theta, log_scale)
     lanes, padded = shards.chunk, shards.padded(theta)
     scales, chunks = shards.padded(log_scale), -(-len(theta) // lanes)
     found = shards.map(

@@ -180,6 +180,12 @@ class Shards:
         return callable(self.parts[0])
 
     @property
+    def small(self) -> bool:
+        """Whether the rows are so few that they were left to NumPy; passes over them compile nothing."""
+        first = self.parts[0]
+        return isinstance(first, Data) and isinstance(first.y, np.ndarray)
+
+    @property
     def chunk(self) -> int:
         """Number of lanes that are computed together."""
         return self.width // self.n_chunks
@@ -236,7 +242,8 @@ class Shards:
 
     def with_scale(self, scale) -> Shards:
         """Return the rows with other dispersions (width, responses)."""
-        scale = jax.device_put(np.asarray(scale[..., None], self.dtype))
+        scale = np.asarray(scale[..., None], self.dtype)
+        scale = scale if self.small else jax.device_put(scale)
         parts = (
             partial(_read_scaled, part, scale) if callable(part) else part._replace(scale=scale)
             for part in self.parts
@@ -258,8 +265,12 @@ _PER_LANE = ("y", "weight", "offset", "scale")
 
 
 @jax.jit
-def _take(array, order):
+def _taken(array, order):
     return jnp.take(array, order, axis=0)
+
+
+def _take(array, order):
+    return array[order] if isinstance(array, np.ndarray) else _taken(array, order)
 
 
 def _lanes(data: Data, order) -> Data:
