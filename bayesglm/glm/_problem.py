@@ -143,20 +143,19 @@ class Problem:
         columns = len(self.mask[0].ravel()) // lanes
         family = observation_models.static(self.observation_model)
         spec = Spec(family, self.inverse_link, self.n_classes)
-        small = not (whole or isinstance(X, Stored)) and is_small(spec, *X.shape, lanes * columns)
-        whole = whole or small
-        how = (Matrix if whole else Matrix.of), _left if small else jax.device_put
-        more = self if whole else replace(self, rows=rows.filled())
+        small = not whole and is_small(spec, *X.shape, lanes * columns)
+        how = (Matrix if whole or small else Matrix.of), _left if small else jax.device_put
+        more = self if whole or small else replace(self, rows=rows.filled())
         row_weight = fill(row_weight, len(more.rows.y), 0)
         parts = tuple(
             partial(more._part, *how, row_weight, n_chunks, *ends)
-            for ends in more._pieces(whole, X.shape[1] * lanes * columns)
+            for ends in more._pieces(whole, 0 if small else X.shape[1] * lanes * columns)
         )
         if whole or not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
         power = self.mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
-        shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
+        shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre(), small)
         prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
         if self.prior.absolute:
             prior = prior.per_row(self._units().reshape(lanes, -1, 1))

@@ -25,7 +25,6 @@ from bayesglm.rows._kernels import (
 )
 from bayesglm.rows._passes import moments_at, of_log_scale, slopes_at
 from bayesglm.rows._reductions import finite_rows, gram, moments, predictor, rank, triangle
-from bayesglm.rows._small import is_small
 from bayesglm.rows._shards import (
     Data,
     Matrix,
@@ -37,6 +36,7 @@ from bayesglm.rows._shards import (
     fill,
     filled_length,
 )
+from bayesglm.rows._small import is_small
 
 __all__ = [
     "Data",

@@ -112,7 +112,9 @@ class _Translation:
             takes = tuple(map(position, equation.invars))
             inner = next((equation.params[k] for k in _CALLS if k in equation.params), None)
             if inner is not None:
-                gives = self.call(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), takes)
+                gives = self.call(
+                    getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), takes
+                )
             else:
                 gives = [self.step(equation, takes)]
             names.update(zip(equation.outvars, gives, strict=True))
@@ -139,7 +141,9 @@ class _Translation:
     def _unchanged(self, name, equation, takes) -> int | None:
         """Return the operand that a step returns as it is, if it does."""
         result = equation.outvars[0].aval
-        same = [a.aval.shape == result.shape and a.aval.dtype == result.dtype for a in equation.invars]
+        same = [
+            a.aval.shape == result.shape and a.aval.dtype == result.dtype for a in equation.invars
+        ]
         if name in _SAME or (name in _SAME_IF and same[0]):
             return takes[0]
         if name in _NEUTRAL:

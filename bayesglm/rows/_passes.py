@@ -47,14 +47,13 @@ def slopes_at(spec: Spec, shards: Shards, theta, dtype):
     unit : (3,)
         Kappa at a dispersion of 1, the power of the dispersion that divides it, and whether residuals are relative.
     """
-    if shards.small:
-        return _small.slopes_at(spec, shards.parts[0], theta)
     lanes, padded = shards.chunk, shards.padded(theta)
     chunks, how = -(-len(theta) // lanes), {"lanes": lanes, "dtype": dtype}
     key = (_evaluate, spec, padded.shape, *how.values())
-    sums, ends, unit = shards.map(
-        lambda data: _evaluate(spec, data, padded, chunks, **how), _joined, key
-    )
+    program = lambda data: _evaluate(spec, data, padded, chunks, **how)  # noqa: E731
+    if shards.small:
+        program = lambda data: _small.evaluate(spec, data, theta)  # noqa: E731
+    sums, ends, unit = shards.map(program, _joined, key)
     return *(a[: len(theta)] for a in sums), ends[: len(theta)], unit
 
 
@@ -77,32 +76,27 @@ def moments_at(spec: Spec, shards: Shards, theta, shared: bool, dense: bool, dty
         (m,), (m, features), (m, pairs of features), or (m, features) if not `dense`, where m is 1 or
         the number of lanes times columns.
     """
-    if shards.small:
-        return _small.moments_at(spec, shards.parts[0], theta, shards.centre, shared, dense)
     lanes, padded = shards.chunk, shards.padded(theta)
     chunks, shift = -(-len(theta) // lanes), shards.centre
     how = {"lanes": lanes, "dtype": dtype, "shared": shared, "dense": dense}
     key = (_moments, spec, padded.shape, *how.values())
-    total, moments = shards.map(
-        lambda data: _moments(spec, data, padded, shift, chunks, **how),
-        partial(jax.tree.map, np.add),
-        key,
-    )
+    program = lambda data: _moments(spec, data, padded, shift, chunks, **how)  # noqa: E731
+    if shards.small:
+        program = lambda data: _small.moments(spec, data, theta, shift, shared, dense)  # noqa: E731
+    total, moments = shards.map(program, partial(jax.tree.map, np.add), key)
     used = 1 if shared else theta.shape[0] * theta.shape[1]
     return total[: len(theta)], tuple(a[:used] for a in moments)
 
 
 def of_log_scale(spec: Spec, shards: Shards, theta, log_scale):
     """Return the first and second derivative of the log-likelihood in `log_scale` (lanes, responses)."""
-    if shards.small and _small.formulas(spec).of_log_scale is not None:
-        return _small.of_log_scale(spec, shards.parts[0], theta, log_scale)
     lanes, padded = shards.chunk, shards.padded(theta)
     scales, chunks = shards.padded(log_scale), -(-len(theta) // lanes)
-    found = shards.map(
-        lambda data: _derivatives(spec, data, padded, scales, chunks, lanes=lanes),
-        partial(jax.tree.map, np.add),
-        (_derivatives, spec, lanes, padded.shape),
-    )
+    program = lambda data: _derivatives(spec, data, padded, scales, chunks, lanes=lanes)  # noqa: E731
+    if shards.small and _small.formulas(spec).of_log_scale is not None:
+        program = lambda data: _small.derivatives(spec, data, theta, log_scale)  # noqa: E731
+    key = (_derivatives, spec, lanes, padded.shape)
+    found = shards.map(program, partial(jax.tree.map, np.add), key)
     return [a[: len(theta)] for a in found]
 
 

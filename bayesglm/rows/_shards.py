@@ -160,6 +160,8 @@ class Shards:
         Precision of the rows.
     centre : (features,)
         Something close to the mean of the features.
+    small
+        Whether the rows are so few that they are left to NumPy, and passes over them compile nothing.
     """
 
     parts: tuple[Data | Callable[[], Data], ...]
@@ -168,6 +170,7 @@ class Shards:
     n_chunks: int
     dtype: np.dtype
     centre: np.ndarray
+    small: bool = False
 
     @property
     def n_features(self) -> int:
@@ -178,12 +181,6 @@ class Shards:
     def stored(self) -> bool:
         """Whether the rows are read from a file in every pass."""
         return callable(self.parts[0])
-
-    @property
-    def small(self) -> bool:
-        """Whether the rows are so few that they were left to NumPy; passes over them compile nothing."""
-        first = self.parts[0]
-        return isinstance(first, Data) and isinstance(first.y, np.ndarray)
 
     @property
     def chunk(self) -> int:
@@ -211,8 +208,8 @@ class Shards:
         """
 
         def run(part):
-            # The scope of the precision belongs to a thread.
-            with jax.enable_x64(True):
+            # These scopes belong to a thread.
+            with jax.enable_x64(True), np.errstate(all="ignore"):
                 data = part() if callable(part) else part
                 return jax.tree.map(np.asarray, program(data))
 

@@ -36,7 +36,9 @@ class Formulas(NamedTuple):
     curvature: Callable  # where there are classes, of the one that a further argument says
     # First and second derivative of the log-likelihood in the log of the dispersion, which takes its place.
     of_log_scale: Callable | None
-    unit: np.ndarray  # kappa at a dispersion of 1, the power that divides it, and whether residuals are relative
+    unit: (
+        np.ndarray
+    )  # kappa at a dispersion of 1, the power that divides it, and whether residuals are relative
 
 
 def is_small(spec: Spec, n_rows: int, n_features: int, n_columns: int) -> bool:
@@ -85,8 +87,8 @@ def _unit(spec: Spec, eta, scale):
     return tuple(jnp.asarray(a, float) for a in (getattr(found, "kappa", 1.0), free, relative))
 
 
-def slopes_at(spec: Spec, data: Data, theta):
-    """Return what :func:`bayesglm.rows.slopes_at` says."""
+def evaluate(spec: Spec, data: Data, theta):
+    """Return gradient, loss, residual and range of the predictor of a shard."""
     rows = _Rows.of(data, theta)
     formula = formulas(spec)
     loss, slope, *residual = formula.slopes(_by_class(spec, rows.inside()), rows.y, rows.scale)
@@ -94,11 +96,11 @@ def slopes_at(spec: Spec, data: Data, theta):
     gradient = np.concatenate([_product(r, rows.X), r.sum(-1, keepdims=True)], -1)
     loss = rows.weigh(loss).sum((1, 2))
     residual = rows.weigh(residual[0]).sum((1, 2)) if residual else np.zeros_like(loss)
-    return gradient, loss, residual, rows.ends(), formula.unit
+    return (gradient, loss, residual), rows.ends(), formula.unit
 
 
-def moments_at(spec: Spec, data: Data, theta, shift, shared: bool, dense: bool):
-    """Return what :func:`bayesglm.rows.moments_at` says, about `shift`."""
+def moments(spec: Spec, data: Data, theta, shift, shared: bool, dense: bool):
+    """Sum what :func:`bayesglm.rows.moments_at` says over the rows of a shard, about `shift`."""
     rows = _Rows.of(data, theta)
     w = rows.weigh_columns(_by_column(spec, _curvatures(spec, rows), rows.eta.shape))
     total = w.sum(-1)
@@ -107,8 +109,8 @@ def moments_at(spec: Spec, data: Data, theta, shift, shared: bool, dense: bool):
     return total, (w.sum(-1), w @ X, _second_moments(w, X, dense))
 
 
-def of_log_scale(spec: Spec, data: Data, theta, log_scale):
-    """Return what :func:`bayesglm.rows.of_log_scale` says."""
+def derivatives(spec: Spec, data: Data, theta, log_scale):
+    """Return the derivatives of the log-likelihood in the log of the dispersion, summed over the rows of a shard."""
     rows = _Rows.of(data, theta)
     both = formulas(spec).of_log_scale(rows.inside(), rows.y, log_scale[..., None])
     return [rows.weigh(each).sum(-1) for each in both]
