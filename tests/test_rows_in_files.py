@@ -81,8 +81,11 @@ def test_no_result_of_a_fit_needs_all_rows_at_once(rng, kind):
     source, groups = Guarded(X), {"groups": np.arange(N_ROWS) // 20}
     memory.fit(X, y, **how)
     file.fit(source, y, **how)
+    # Along a direction that no data determine, rounding (1e-16) is divided by the damping of the metric (1e-10).
+    atol = 1e-5 if kind is gaussian else 2e-7
+    close = {**CLOSE, "atol": atol} if kind is gaussian else CLOSE
     for one, other in zip(fitted(memory), fitted(file), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=2e-7)
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
     np.testing.assert_allclose(memory.scale_, file.scale_, **CLOSE)
     np.testing.assert_array_equal(memory.dof_resid_, file.dof_resid_)
     new = {k: v for k, v in how.items() if k == "offset"}
@@ -94,11 +97,13 @@ def test_no_result_of_a_fit_needs_all_rows_at_once(rng, kind):
             each.summary(data, y, robust=robust, **more, **how).to_numpy(float)
             for each, data in ((memory, X), (file, source))
         )
-        np.testing.assert_allclose(*tables, **CLOSE)
+        np.testing.assert_allclose(*tables, **close)
     one, other = (numbers(m.report(data, y, **how)) for m, data in ((memory, X), (file, source)))
     assert one.keys() == other.keys()
     for name in one:
-        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            one[name], other[name], rtol=1e-4, atol=max(1e-6, atol), err_msg=name
+        )
 
 
 def test_draws_are_used_on_pieces_of_a_file(rng):

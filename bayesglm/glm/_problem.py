@@ -21,7 +21,7 @@ from bayesglm._objective import Objective
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._settings import Settings
 from bayesglm.prior import Prior
-from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fill
+from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fill, is_small
 
 # Rows that the centre of the features is taken from; it only has to be close.
 _CENTRE_ROWS = 2048
@@ -143,20 +143,21 @@ class Problem:
             n, row_weight = self.layout.balanced(n, row_weight)
         n_chunks = chunks_of(lanes)
         columns = len(self.mask[0].ravel()) // lanes
-        matrix = Matrix if whole else Matrix.of
-        more = self if whole else replace(self, rows=rows.filled())
+        family = observation_models.static(self.observation_model)
+        spec = Spec(family, self.inverse_link, self.n_classes)
+        small = not whole and is_small(spec, *X.shape, lanes * columns)
+        how = (Matrix if whole or small else Matrix.of), _left if small else jax.device_put
+        more = self if whole or small else replace(self, rows=rows.filled())
         row_weight = fill(row_weight, len(more.rows.y), 0)
         parts = tuple(
-            partial(more._part, matrix, row_weight, n_chunks, *ends)
-            for ends in more._pieces(whole, X.shape[1] * lanes * columns)
+            partial(more._part, *how, row_weight, n_chunks, *ends)
+            for ends in more._pieces(whole, 0 if small else X.shape[1] * lanes * columns)
         )
         if whole or not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
         power = self.mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
-        shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre())
-        family = observation_models.static(self.observation_model)
-        spec = Spec(family, self.inverse_link, self.n_classes)
+        shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre(), small)
         prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
         if self.prior.absolute:
             prior = prior.per_row(self._units().reshape(lanes, -1, 1))
@@ -190,10 +191,10 @@ class Problem:
         design = rows.design.with_matrix(some(rows.design.matrix))
         return replace(self, rows=Rows(design, *map(some, (rows.y, rows.weight, rows.offset))))
 
-    def _part(self, matrix, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
+    def _part(self, matrix, put, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
         """Return the rows of one shard; those before `new` belong to another one."""
         X = matrix(self.rows.design.matrix[begin:end])
-        return jax.device_put(Data(X, *self.in_lanes(row_weight, n_chunks, begin, end, new)))
+        return put(Data(X, *self.in_lanes(row_weight, n_chunks, begin, end, new)))
 
     def in_lanes(self, row_weight, n_chunks: int = 1, begin: int = 0, end=None, new: int = 0):
         """Return responses, weights, offset and dispersions of some rows, as :class:`bayesglm.rows.Data` has them."""
@@ -282,3 +283,8 @@ def _sum_of(rows: Rows, features) -> float | None:
         if highest - lowest > _SAME * max(abs(lowest), abs(highest)):
             return None
     return highest if size and abs(highest) > _SAME * size else None
+
+
+def _left(data: Data) -> Data:
+    """Leave rows to NumPy."""
+    return data

@@ -36,6 +36,7 @@ from bayesglm.rows._shards import (
     fill,
     filled_length,
 )
+from bayesglm.rows._small import is_small
 
 __all__ = [
     "Data",
@@ -51,6 +52,7 @@ __all__ = [
     "filled_length",
     "finite_rows",
     "gram",
+    "is_small",
     "is_split",
     "likelihood",
     "losses",

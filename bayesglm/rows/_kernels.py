@@ -34,15 +34,24 @@ class Spec(NamedTuple):
 
 def losses(spec: Spec, y, eta, scale):
     """Loss of each response: (lanes, responses, rows)."""
-    if spec.n_classes is None:
-        found = response_distribution(spec.observation_model, eta, spec.inverse_link, scale)
-    else:
+    if spec.n_classes is not None:
         lanes, _, rows = eta.shape
-        by_class = jnp.moveaxis(eta.reshape(lanes, -1, spec.n_classes, rows), 2, -1)
-        found = response_distribution(spec.observation_model, by_class, spec.inverse_link)
+        eta = jnp.moveaxis(eta.reshape(lanes, -1, spec.n_classes, rows), 2, -1)
+    return loss_of_each(spec, y, eta, scale)
+
+
+def loss_of_each(spec: Spec, y, eta, scale):
+    """Loss of responses of any shape, with classes on the last axis of the predictors."""
+    found = distribution(spec, eta, scale)
     if spec.density and not is_split(found):
         return -found.log_prob(y)
     return loss_of(found, y)
+
+
+def distribution(spec: Spec, eta, scale=1.0):
+    """Distribution of responses, with classes on the last axis of the predictors."""
+    how = (scale,) if spec.n_classes is None else ()
+    return response_distribution(spec.observation_model, eta, spec.inverse_link, *how)
 
 
 def is_split(found) -> bool:
@@ -56,7 +65,7 @@ def squared_residuals(spec: Spec, y, eta):
     """Squared Pearson residuals, for families with a free dispersion; None for the others."""
     if spec.n_classes is not None:
         return None
-    unit = response_distribution(spec.observation_model, eta, spec.inverse_link)
+    unit = distribution(spec, eta)
     return unit.squared_residual(y) if isinstance(unit, PredictorDistribution) else None
 
 

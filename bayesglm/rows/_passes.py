@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from bayesglm._likelihood import kappa, response_distribution
+from bayesglm.rows import _small
 from bayesglm.rows._kernels import (
     Spec,
     Sums,
@@ -49,9 +50,10 @@ def slopes_at(spec: Spec, shards: Shards, theta, dtype):
     lanes, padded = shards.chunk, shards.padded(theta)
     chunks, how = -(-len(theta) // lanes), {"lanes": lanes, "dtype": dtype}
     key = (_evaluate, spec, padded.shape, *how.values())
-    sums, ends, unit = shards.map(
-        lambda data: _evaluate(spec, data, padded, chunks, **how), _joined, key
-    )
+    program = lambda data: _evaluate(spec, data, padded, chunks, **how)  # noqa: E731
+    if shards.small:
+        program = lambda data: _small.evaluate(spec, data, theta)  # noqa: E731
+    sums, ends, unit = shards.map(program, _joined, key)
     return *(a[: len(theta)] for a in sums), ends[: len(theta)], unit
 
 
@@ -78,11 +80,10 @@ def moments_at(spec: Spec, shards: Shards, theta, shared: bool, dense: bool, dty
     chunks, shift = -(-len(theta) // lanes), shards.centre
     how = {"lanes": lanes, "dtype": dtype, "shared": shared, "dense": dense}
     key = (_moments, spec, padded.shape, *how.values())
-    total, moments = shards.map(
-        lambda data: _moments(spec, data, padded, shift, chunks, **how),
-        partial(jax.tree.map, np.add),
-        key,
-    )
+    program = lambda data: _moments(spec, data, padded, shift, chunks, **how)  # noqa: E731
+    if shards.small:
+        program = lambda data: _small.moments(spec, data, theta, shift, shared, dense)  # noqa: E731
+    total, moments = shards.map(program, partial(jax.tree.map, np.add), key)
     used = 1 if shared else theta.shape[0] * theta.shape[1]
     return total[: len(theta)], tuple(a[:used] for a in moments)
 
@@ -91,11 +92,11 @@ def of_log_scale(spec: Spec, shards: Shards, theta, log_scale):
     """Return the first and second derivative of the log-likelihood in `log_scale` (lanes, responses)."""
     lanes, padded = shards.chunk, shards.padded(theta)
     scales, chunks = shards.padded(log_scale), -(-len(theta) // lanes)
-    found = shards.map(
-        lambda data: _derivatives(spec, data, padded, scales, chunks, lanes=lanes),
-        partial(jax.tree.map, np.add),
-        (_derivatives, spec, lanes, padded.shape),
-    )
+    program = lambda data: _derivatives(spec, data, padded, scales, chunks, lanes=lanes)  # noqa: E731
+    if shards.small and _small.formulas(spec).of_log_scale is not None:
+        program = lambda data: _small.derivatives(spec, data, theta, log_scale)  # noqa: E731
+    key = (_derivatives, spec, lanes, padded.shape)
+    found = shards.map(program, partial(jax.tree.map, np.add), key)
     return [a[: len(theta)] for a in found]
 
 

@@ -160,6 +160,8 @@ class Shards:
         Precision of the rows.
     centre : (features,)
         Something close to the mean of the features.
+    small
+        Whether the rows are so few that they are left to NumPy, and passes over them compile nothing.
     """
 
     parts: tuple[Data | Callable[[], Data], ...]
@@ -168,6 +170,7 @@ class Shards:
     n_chunks: int
     dtype: np.dtype
     centre: np.ndarray
+    small: bool = False
 
     @property
     def n_features(self) -> int:
@@ -205,8 +208,8 @@ class Shards:
         """
 
         def run(part):
-            # The scope of the precision belongs to a thread.
-            with jax.enable_x64(True):
+            # These scopes belong to a thread.
+            with jax.enable_x64(True), np.errstate(all="ignore"):
                 data = part() if callable(part) else part
                 return jax.tree.map(np.asarray, program(data))
 
@@ -236,7 +239,8 @@ class Shards:
 
     def with_scale(self, scale) -> Shards:
         """Return the rows with other dispersions (width, responses)."""
-        scale = jax.device_put(np.asarray(scale[..., None], self.dtype))
+        scale = np.asarray(scale[..., None], self.dtype)
+        scale = scale if self.small else jax.device_put(scale)
         parts = (
             partial(_read_scaled, part, scale) if callable(part) else part._replace(scale=scale)
             for part in self.parts
@@ -258,8 +262,12 @@ _PER_LANE = ("y", "weight", "offset", "scale")
 
 
 @jax.jit
-def _take(array, order):
+def _taken(array, order):
     return jnp.take(array, order, axis=0)
+
+
+def _take(array, order):
+    return array[order] if isinstance(array, np.ndarray) else _taken(array, order)
 
 
 def _lanes(data: Data, order) -> Data:
