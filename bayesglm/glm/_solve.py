@@ -217,7 +217,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
         )
         # a start from a sample is no worse
         if not plain and not (given is None and state.progress.converged.all()):
-            state = _second_chance(solver, objective, null, state, watch)
+            state = second_chance(solver, objective, null, state, watch)
         return solvers.refined(solver, objective, state, watch)
 
     if problem.estimates_scale:
@@ -246,7 +246,7 @@ def _null(problem: Problem, objective: Objective, theta) -> np.ndarray:
     return _start.null(problem, objective, theta)
 
 
-def _second_chance(solver, objective: Objective, null, state: solvers.State, watch):
+def second_chance(solver, objective: Objective, null, state: solvers.State, watch=None):
     """Run again, from zero coefficients, the lanes that another start has led nowhere.
 
     No optimum is above the model of a constant mean; far from it gradients vanish where a link saturates, and
