@@ -91,13 +91,12 @@ def _indices(part, n_samples: int) -> np.ndarray:
         raise ValueError(
             f"`cv` must give pairs of row numbers (train, test), but gave {part.dtype} of shape {part.shape}."
         )
-    if part.size and (
-        part.min() < 0 or part.max() >= n_samples or len(np.unique(part)) < part.size
-    ):
+    if part.size and (part.min() < 0 or part.max() >= n_samples):
         raise ValueError(
-            f"`cv` must give each row number at most once, from 0 to {n_samples - 1}, but gave numbers from "
-            f"{part.min()} to {part.max()}, {part.size - len(np.unique(part))} of them again."
+            f"`cv` must give row numbers from 0 to {n_samples - 1}, but gave {part.min()} to {part.max()}."
         )
+    if _mask(part, n_samples).sum() < part.size:
+        raise ValueError("`cv` gave a row twice in one fold; a row counts once, or by its weight.")
     return part
 
 

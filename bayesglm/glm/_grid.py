@@ -164,7 +164,7 @@ def search(problem: Problem, settings: Settings, folds: Folds, priors: list[Prio
         each = (prior.in_lanes(problem.n_neurons) for prior in priors)
         penalties = (_spread(prior, where[1]) for prior in each)
         for s, found in enumerate(_path(part, solver, folds, lanes, penalties)):
-            theta[s][where], scale[s][where] = found.theta, found.scale
+            theta[s][where], scale[s][where] = _solve.centred(problem, found.theta), found.scale
             score[s][where], converged[s][where] = found.score, found.converged
             weight[where] = found.weight
     if not np.isfinite(theta).any():

@@ -227,7 +227,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
         state = run(objective)
     point, progress = state.point, state.progress
     per_lane = some.layout.spread
-    outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
+    outcome.theta[panel] = centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
     outcome.loss[panel] = per_lane(point.loss)
     outcome.distance[panel] = per_lane(progress.distance)
@@ -297,7 +297,7 @@ def _pilot(problem: Problem, theta, solver) -> tuple[np.ndarray, Objective | Non
     return state.point.theta, pilot
 
 
-def _centred(problem: Problem, theta):
+def centred(problem: Problem, theta):
     """Take out the shift common to all classes, which a softmax does not see."""
     if problem.n_classes is None or problem.inverse_link is not links.log_softmax:
         return theta
