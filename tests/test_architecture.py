@@ -47,6 +47,7 @@ LAYERS = (
     "io",
     "simulation",
     "glm",
+    "model_selection",
     "_cache",
 )
 

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from bayesglm import _design, labels, solvers
 from bayesglm._layout import Layout, shown
 from bayesglm._messages import tell
-from bayesglm.glm import _attach, _fitting, _save, _settings, _traced
+from bayesglm.glm import _attach, _fitting, _save, _search, _settings, _traced
 from bayesglm.glm._edge import problem_of
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import new_classes
@@ -319,6 +319,12 @@ class Estimator(BaseEstimator):
         tell(fit.messages)
         self._keep(fit)
         return self
+
+    def __strength_search__(self, X, y, strengths, splits, sample_weight, offset) -> _search.Found:
+        """Fit to all folds at all strengths: see :class:`bayesglm.model_selection.StrengthSearchCV`."""
+        with solvers.numerics():
+            problem = self._problem(X, y, sample_weight, offset)
+            return _search.search(problem, self._settings, strengths, splits)
 
     @property
     def solver(self) -> Any:

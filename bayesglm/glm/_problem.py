@@ -160,10 +160,10 @@ class Problem:
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre(), small)
         prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
         if self.prior.absolute:
-            prior = prior.per_row(self._units().reshape(lanes, -1, 1))
+            prior = prior.per_row(self.units().reshape(lanes, -1, 1))
         return Objective(spec, shards, n.astype(float), power, prior, mask)
 
-    def _units(self) -> np.ndarray:
+    def units(self) -> np.ndarray:
         """Return n times kappa of each column."""
         each = np.broadcast_to(kappa(self.observation_model, self.dispersion), self.n_neurons)
         each = np.maximum(self.rows.n, np.finfo(float).tiny) * np.asarray(each)

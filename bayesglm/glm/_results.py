@@ -31,11 +31,17 @@ def lane_mask(problem: Problem) -> np.ndarray:
 def residual_dof(problem: Problem, coef, n_samples=None) -> np.ndarray:
     """Return the residual degrees of freedom of each neuron.
 
+    Parameters
+    ----------
+    n_samples : number or array (neurons,), optional
+        In place of the sums of the weights.
+
     References
     ----------
     Zou, Hastie, Tibshirani (2007) for the number of non-zero coefficients. doi:10.1214/009053607000000127
     """
-    n = problem.rows.n if n_samples is None else np.full(problem.n_neurons, float(n_samples))
+    n = problem.rows.n if n_samples is None else n_samples
+    n = np.broadcast_to(np.asarray(n, float), (problem.n_neurons,))
     by_neuron = (len(coef), problem.n_neurons, -1)
     used = problem.mask.reshape(by_neuron).any(axis=-1)
     free = 1 if problem.n_classes is None else problem.n_classes - 1
@@ -49,20 +55,23 @@ def residual_dof(problem: Problem, coef, n_samples=None) -> np.ndarray:
     return n - free * taken - free
 
 
-def scale(problem: Problem, residual, within, dof, coef, intercept) -> np.ndarray:
+def scale(problem: Problem, residual, within, dof, coef, intercept, n=None) -> np.ndarray:
     """Return the dispersion of each neuron.
 
     Parameters
     ----------
     within : array (neurons,)
         Dispersions that entered the loss.
+    n : array (neurons,), optional
+        In place of the sums of the weights.
     """
-    model, rows = problem.observation_model, problem.rows
+    model = problem.observation_model
     if not observation_models.is_native(model):
         return _own_scale(problem, dof, coef, intercept)
     if model.has_scale:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.atleast_1d(np.asarray(residual) * rows.n / dof)
+            n = problem.rows.n if n is None else n
+            return np.atleast_1d(np.asarray(residual) * n / dof)
     if _families.has_scale(model):
         return within if problem.estimates_scale else np.asarray(model.scale)
     return np.ones(problem.n_neurons)

@@ -164,13 +164,13 @@ class Settings:
 
     def _having_strength(self, name: str, inner: str, value):
         """Return settings with another strength of one leaf, named as ``regularizer_strength__history``."""
-        if not hasattr(self.regularizer, "with_strength"):
+        if not hasattr(self.regularizer, "with_strength_of"):
             raise ValueError(
                 f"Invalid parameter {name!r}: `regularizer` is {self.regularizer!r}, with one strength for all of X. "
                 "Give a dict with a regularizer for each leaf."
             )
         try:
-            new = self.regularizer.with_strength(self.regularizer_strength or {}, inner, value)
+            new = self.regularizer.with_strength_of(self.regularizer_strength or {}, inner, value)
             return _with_strength(self, new)
         except ValueError as error:
             raise ValueError(f"Invalid parameter {name!r}: {error}") from error

@@ -217,7 +217,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
         )
         # a start from a sample is no worse
         if not plain and not (given is None and state.progress.converged.all()):
-            state = _second_chance(solver, objective, null, state, watch)
+            state = second_chance(solver, objective, null, state, watch)
         return solvers.refined(solver, objective, state, watch)
 
     if problem.estimates_scale:
@@ -227,7 +227,7 @@ def _solve_panel(problem: Problem, panel, initial, given, solver, outcome, watch
         state = run(objective)
     point, progress = state.point, state.progress
     per_lane = some.layout.spread
-    outcome.theta[panel] = _centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
+    outcome.theta[panel] = centred(some, point.theta.reshape(len(panel), *initial.shape[1:]))
     outcome.residual[panel] = per_lane(point.residual)
     outcome.loss[panel] = per_lane(point.loss)
     outcome.distance[panel] = per_lane(progress.distance)
@@ -246,7 +246,7 @@ def _null(problem: Problem, objective: Objective, theta) -> np.ndarray:
     return _start.null(problem, objective, theta)
 
 
-def _second_chance(solver, objective: Objective, null, state: solvers.State, watch):
+def second_chance(solver, objective: Objective, null, state: solvers.State, watch=None):
     """Run again, from zero coefficients, the lanes that another start has led nowhere.
 
     No optimum is above the model of a constant mean; far from it gradients vanish where a link saturates, and
@@ -297,7 +297,7 @@ def _pilot(problem: Problem, theta, solver) -> tuple[np.ndarray, Objective | Non
     return state.point.theta, pilot
 
 
-def _centred(problem: Problem, theta):
+def centred(problem: Problem, theta):
     """Take out the shift common to all classes, which a softmax does not see."""
     if problem.n_classes is None or problem.inverse_link is not links.log_softmax:
         return theta

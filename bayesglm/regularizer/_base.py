@@ -124,6 +124,25 @@ class Regularizer(Component, abc.ABC):
         """
         return strengths(strength, "regularizer_strength")
 
+    def with_strength(self, value, strength):
+        """Return an estimator's strength with another number in its place; what is no strength is kept."""
+        return value
+
+    def of_coefficients(self, values, strength, tree, leaf_slices):
+        """Return an estimator's strength from one for each coefficient, all features of a neuron having the same.
+
+        Parameters
+        ----------
+        values : array (features, *outputs)
+        strength
+            As :meth:`check_strength` returns it; what is no strength is kept.
+        tree : callable
+            Turns arrays (features, *outputs) into the structure of X.
+        leaf_slices : list of slice
+            Features of each leaf of the design.
+        """
+        return self.with_strength(tree(values), strength)
+
     @abc.abstractmethod
     def terms(self, strength, mask, broadcast, leaf_slices) -> Term | tuple[Term, ...]:
         """Return the terms of the prior, for different features each.

@@ -101,6 +101,10 @@ class ElasticNet(Regularizer):
             )
         return (strengths(strength[0], "regularizer_strength"), ratio)
 
+    def with_strength(self, value, strength):
+        """Return a pair with the ratio that there was."""
+        return value, strength[1]
+
     def terms(self, strength, mask, broadcast, leaf_slices):
         """Return the elastic net term."""
         value, ratio = (broadcast(part) for part in strength)
@@ -157,13 +161,23 @@ class GroupLasso(Regularizer):
             )
         return value
 
+    def _groups(self, shape, leaf_slices):
+        """Return the group of each coefficient, -1 for none, and the number of groups."""
+        if self.mask is None:
+            group = _column_groups(shape, leaf_slices)
+            return group, int(group.max()) + 1
+        return _groups_of_mask(self.mask, shape, leaf_slices), len(jax.tree.leaves(self.mask)[0])
+
+    def of_coefficients(self, values, strength, tree, leaf_slices):
+        """Return the strength of each group."""
+        group, n_groups = self._groups(values.shape, leaf_slices)
+        found = np.ones(n_groups)
+        found[group[group >= 0]] = values[group >= 0]
+        return found
+
     def terms(self, strength, mask, broadcast, leaf_slices):
         """Return the group term."""
-        if self.mask is None:
-            group = _column_groups(mask.shape, leaf_slices)
-        else:
-            group = _groups_of_mask(self.mask, mask.shape, leaf_slices)
-        n_groups = int(group.max()) + 1 if self.mask is None else len(jax.tree.leaves(self.mask)[0])
+        group, n_groups = self._groups(mask.shape, leaf_slices)
         if not isinstance(strength, float) and strength.shape != (n_groups,):
             raise ValueError(
                 f"`regularizer_strength` has shape {strength.shape}, but there are {n_groups} groups; "

@@ -122,7 +122,7 @@ class PerLeaf(Regularizer):
             _joined(path): given.get(path, part.default_strength) for path, part in some.items()
         }
 
-    def with_strength(self, strength: dict, name: str, value) -> dict:
+    def with_strength_of(self, strength: dict, name: str, value) -> dict:
         """Return strengths with that of one leaf replaced.
 
         Raises

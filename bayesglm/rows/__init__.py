@@ -25,6 +25,7 @@ from bayesglm.rows._kernels import (
 )
 from bayesglm.rows._passes import moments_at, of_log_scale, slopes_at
 from bayesglm.rows._reductions import finite_rows, gram, moments, predictor, rank, triangle
+from bayesglm.rows._scores import scores_at
 from bayesglm.rows._shards import (
     Data,
     Matrix,
@@ -62,6 +63,7 @@ __all__ = [
     "predict",
     "predictor",
     "rank",
+    "scores_at",
     "slopes",
     "slopes_at",
     "transpose",

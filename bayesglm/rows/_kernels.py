@@ -32,17 +32,25 @@ class Spec(NamedTuple):
     density: bool = False  # whether the loss of a density that is not made of one is minus its log
 
 
-def losses(spec: Spec, y, eta, scale):
-    """Loss of each response: (lanes, responses, rows)."""
+def distribution_of(spec: Spec, eta, scale):
+    """Return the distribution of the responses, (lanes, responses, rows)."""
     if spec.n_classes is not None:
         lanes, _, rows = eta.shape
         eta = jnp.moveaxis(eta.reshape(lanes, -1, spec.n_classes, rows), 2, -1)
-    return loss_of_each(spec, y, eta, scale)
+    return distribution(spec, eta, scale)
+
+
+def losses(spec: Spec, y, eta, scale):
+    """Loss of each response: (lanes, responses, rows)."""
+    return _loss(spec, distribution_of(spec, eta, scale), y)
 
 
 def loss_of_each(spec: Spec, y, eta, scale):
     """Loss of responses of any shape, with classes on the last axis of the predictors."""
-    found = distribution(spec, eta, scale)
+    return _loss(spec, distribution(spec, eta, scale), y)
+
+
+def _loss(spec: Spec, found, y):
     if spec.density and not is_split(found):
         return -found.log_prob(y)
     return loss_of(found, y)
@@ -164,21 +172,48 @@ def over_rows(data: Data, size: int, body: Callable, carry):
     return lax.fori_loop(0, -(-n_rows // size), step, carry)
 
 
-def block_of(data: Data, theta, first, lanes: int, X, start, fresh) -> Block:
-    """Cut a block out of the rows, for `lanes` lanes from `first` on, in the precision of X."""
-    size = len(X)
+def of_chunk(data: Data, first, lanes: int, start, size: int):
+    """Return y, weight and, where there is one, offset of some rows, for `lanes` lanes from `first` on."""
 
     def cut(array):
+        if data.which is not None and array.shape[0] > 1:
+            return _gathered(array, which, start, size)
         if array.shape[0] > 1 and array.shape[0] > lanes:
             array = lax.dynamic_slice_in_dim(array, first, lanes, 0)
         if array.shape[-1] > size:
             array = lax.dynamic_slice_in_dim(array, start, size, array.ndim - 1)
-        return array.astype(X.dtype)
+        return array
 
+    offset = () if data.offset is None else (data.offset,)
+    if data.which is None:
+        return cut(data.y), cut(data.weight), *map(cut, offset)
+    which, left_out = (
+        lax.dynamic_slice_in_dim(a, first, lanes, 0) for a in (data.which, data.left_out)
+    )
+    y = jnp.broadcast_to(cut(data.y), (lanes, data.y.shape[1], size))
+    fold = lax.dynamic_slice_in_dim(data.fold, start, size, 1)
+    used = (fold != left_out[:, None, None]).all(1, keepdims=True)
+    return y, cut(data.weight) * used, *map(cut, offset)
+
+
+def _gathered(array, which, start, size: int):
+    """Return some rows of the entries that lanes name: of each, what is needed and no more."""
+    start = jnp.asarray(start, which.dtype)
+    one = lambda k: lax.dynamic_slice(array, (k, 0 * k, start), (1, array.shape[1], size))[0]  # noqa: E731
+    return jax.vmap(one)(which)
+
+
+def block_of(data: Data, theta, first, lanes: int, X, start, fresh) -> Block:
+    """Cut a block out of the rows, for `lanes` lanes from `first` on, in the precision of X."""
+    found = of_chunk(data, first, lanes, start, len(X))
+    y, weight, *offset = (a.astype(X.dtype) for a in found)
     eta = predict(X, lax.dynamic_slice_in_dim(theta, first, lanes, 0))
-    if data.offset is not None:
-        eta = eta + cut(data.offset)
-    return Block(X, cut(data.y), cut(data.weight) * fresh, eta, cut(data.scale))
+    for shift in offset:
+        eta = eta + shift
+    scale = data.scale
+    if scale.shape[0] > lanes:
+        scale = lax.dynamic_slice_in_dim(scale, first, lanes, 0)
+    return Block(X, y, weight * fresh, eta, scale.astype(X.dtype))
 
 
 def over_lanes(chunks, lanes: int, width: int, body: Callable, carry):

@@ -97,13 +97,20 @@ class Matrix(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The rows of a shard. Shapes: X (rows, features), the others with the rows last."""
+    """The rows of a shard. Shapes: X (rows, features), the others with the rows last.
+
+    Lanes are the entries of y, weight and offset in order; or, with `which`, each lane names its entry. What rows a
+    lane leaves out, `fold` says with a byte a row: rows that bear its number, in any line of `fold`.
+    """
 
     X: Matrix
     y: Any  # (lanes, responses, rows)
     weight: Any  # (lanes or 1, responses or 1, rows)
     offset: Any  # (lanes or 1, columns or 1, rows), or None
     scale: Any  # (lanes, responses, 1): dispersion of the family where it enters the loss
+    which: Any = None  # (lanes,): entry of y, weight and offset; None where these are the lanes
+    left_out: Any = None  # (lanes,): number of a fold, -1 for none; beside `which` only
+    fold: Any = None  # (lines, rows), bytes: the fold that tests a row, and others that do not train with it
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -162,6 +169,8 @@ class Shards:
         Something close to the mean of the features.
     small
         Whether the rows are so few that they are left to NumPy, and passes over them compile nothing.
+    named : bool
+        Whether lanes name their responses; see :class:`Data`.
     """
 
     parts: tuple[Data | Callable[[], Data], ...]
@@ -171,6 +180,7 @@ class Shards:
     dtype: np.dtype
     centre: np.ndarray
     small: bool = False
+    named: bool = False
 
     @property
     def n_features(self) -> int:
@@ -216,7 +226,7 @@ class Shards:
         if len(self.parts) == 1:
             return run(self.parts[0])
         length = self.n_rows if self.stored else self.parts[0].shape[0]
-        key = (*key, self.n_features, self.dtype, length, len(self.parts))
+        key = (*key, self.n_features, self.dtype, length, len(self.parts), self.named)
         # Two threads would compile the same program twice.
         alone = 0 if key in _compiled else 1
         results = [run(part) for part in self.parts[:alone]]
@@ -239,13 +249,39 @@ class Shards:
 
     def with_scale(self, scale) -> Shards:
         """Return the rows with other dispersions (width, responses)."""
-        scale = np.asarray(scale[..., None], self.dtype)
-        scale = scale if self.small else jax.device_put(scale)
+        return self._having([{"scale": np.asarray(scale[..., None], self.dtype)}] * len(self.parts))
+
+    def _having(self, changes) -> Shards:
+        """Return the rows with other arrays, one dictionary of these for each part."""
+        if not self.small:
+            changes = jax.device_put(changes)
         parts = (
-            partial(_read_scaled, part, scale) if callable(part) else part._replace(scale=scale)
-            for part in self.parts
+            partial(_read_changed, part, more) if callable(part) else part._replace(**more)
+            for part, more in zip(self.parts, changes, strict=True)
         )
         return replace(self, parts=tuple(parts))
+
+    def with_folds(self, fold) -> Shards:
+        """Return the rows with their folds, uint8 (lines, rows with those that fill them up); see :class:`Data`."""
+        ends = even(fold.shape[1], len(self.parts))
+        return self._having([{"fold": fold[:, begin:end]} for begin, end, _ in ends])
+
+    def naming(self, which, left_out) -> Shards:
+        """Return the rows of lanes each of which names its response, and the fold that it leaves out.
+
+        Responses, weights and offsets are kept once. Dispersions are to follow: :meth:`with_scale`.
+
+        Parameters
+        ----------
+        which, left_out : int arrays (lanes,)
+            Response, and fold or -1.
+        """
+        n_chunks = chunks_of(len(which))
+        extra = -len(which) % n_chunks
+        names = {"which": which, "left_out": left_out}
+        names = {k: np.resize(a, len(a) + extra).astype(np.int32) for k, a in names.items()}
+        found = self._having([names] * len(self.parts))
+        return replace(found, width=len(which) + extra, n_chunks=n_chunks, named=True)
 
     def select(self, keep) -> Shards:
         """Return the shards with the given lanes first."""
@@ -258,7 +294,9 @@ class Shards:
         return replace(self, parts=tuple(parts))
 
 
+# What lanes have, one entry each: where they name their rows, these need not move.
 _PER_LANE = ("y", "weight", "offset", "scale")
+_NAMED = ("scale", "which", "left_out")
 
 
 @jax.jit
@@ -272,13 +310,14 @@ def _take(array, order):
 
 def _lanes(data: Data, order) -> Data:
     """Return the rows with their lanes in another order."""
-    arrays = {name: getattr(data, name) for name in _PER_LANE}
+    names = _PER_LANE if data.which is None else _NAMED
+    arrays = {name: getattr(data, name) for name in names}
     some = lambda a: a if a is None or a.shape[0] == 1 else _take(a, order)  # noqa: E731
     return data._replace(**{name: some(array) for name, array in arrays.items()})
 
 
-def _read_scaled(part, scale) -> Data:
-    return part()._replace(scale=scale)
+def _read_changed(part, changes) -> Data:
+    return part()._replace(**changes)
 
 
 def _read_lanes(part, order) -> Data:

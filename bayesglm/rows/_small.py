@@ -131,16 +131,22 @@ class _Rows(NamedTuple):
         """Return the rows with their predictors at `theta`."""
         lanes, columns, _ = theta.shape
 
+        which = slice(lanes) if data.which is None else data.which[:lanes]
+
         def some(array):
-            return np.asarray(array[:lanes], float)
+            return np.asarray(array if len(array) == 1 else array[which], float)
 
         X, weight = np.asarray(data.X.first, float), some(data.weight)
+        if data.which is not None:
+            left_out = data.left_out[:lanes, None, None]
+            weight = weight * (data.fold != left_out).all(1, keepdims=True)
         coef = theta[..., :-1].reshape(lanes * columns, -1)
         eta = (coef @ X.T).reshape(lanes, columns, -1) + theta[..., -1:]
         if data.offset is not None:
             eta += some(data.offset)
         used = weight > 0
-        return cls(X, some(data.y), weight, eta, some(data.scale), None if used.all() else used)
+        y, scale = np.broadcast_arrays(some(data.y), eta[:, :1, :1])[0], data.scale[:lanes]
+        return cls(X, y, weight, eta, np.asarray(scale, float), None if used.all() else used)
 
     def by_column(self, array) -> np.ndarray:
         """Repeat what a response has for each of its classes."""
