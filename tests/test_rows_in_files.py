@@ -19,6 +19,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 
 
 def guarded(X):
+    """X as a file of which no pass reads more than a piece."""
     return Guarded(X, PIECE)
 
 
@@ -86,6 +87,43 @@ def test_no_result_of_a_fit_needs_all_rows_at_once(rng, kind):
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(("solver", "kind"), [("SVRG", "Ridge"), ("ProxSVRG", "Lasso")])
+def test_mini_batches_of_pieces_lead_to_the_optimum(rng, solver, kind):
+    """Rows in an order of the features: no piece is like the others. The last one begins with rows of another one."""
+    X = rng.normal(size=(N_ROWS - 10, 3))
+    X = X[np.argsort(X[:, 0])]
+    y = rng.poisson(np.logaddexp(0.0, 1.0 + X[:, :2])).astype(float)
+    y[30, 1] = np.nan
+    how = {"regularizer": kind, "regularizer_strength": 0.1}
+    memory = nmo.glm.PopulationGLM("Poisson", "softplus", **how).fit(X, y)
+    file = nmo.glm.PopulationGLM(
+        "Poisson", "softplus", solver_name=solver, solver_kwargs={"batch_size": 16}, **how
+    )
+    file.fit(guarded(X), y)
+    assert file.solver_state_.converged.all()
+    for one, other in zip(fitted(memory), fitted(file), strict=True):
+        # both stop within 1e-6 standard errors, of about 0.03
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("solver", ["LBFGS", "SVRG"])
+def test_steps_one_by_one_read_pieces(rng, solver):
+    _, X, y, _ = poisson(rng)
+    X[~np.isfinite(X)] = 0.0
+    found = []
+    for source in (X, guarded(X)):
+        model = nmo.glm.PopulationGLM(
+            solver_name=solver, regularizer="Ridge", regularizer_strength=0.01
+        )
+        params = model.initialize_params(source, y)
+        state = model.initialize_optimizer_and_state(params, source, y)
+        for _ in range(2):
+            params, state = model.update(params, state, source, y)
+        found.append(params)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_draws_are_used_on_pieces_of_a_file(rng):
