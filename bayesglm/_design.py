@@ -17,7 +17,6 @@ from bayesglm._input import column_names, refuse_iterator, to_numeric
 
 __all__ = ["Design"]
 
-
 # Bytes that are read from a file at a time.
 _READ_BYTES = 1 << 25
 # Stretches of rows that a sample is made of: few enough to be read quickly, and from all over the recording.
@@ -81,7 +80,7 @@ class Stored:
 
 def pieces(X) -> list[slice]:
     """Return the slices of rows in which a matrix is read, or gone through."""
-    size = max(1, _READ_BYTES // (X.dtype.itemsize * X.shape[1]))
+    size = max(1, _READ_BYTES // (X.dtype.itemsize * max(1, X.shape[1])))
     return [slice(a, min(a + size, len(X))) for a in range(0, len(X), size)]
 
 

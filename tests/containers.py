@@ -19,6 +19,25 @@ class Own:
         return self.values.astype(dtype or self.values.dtype)
 
 
+class Guarded:
+    """Something like an HDF5 data set, which hands out slices of rows, few rows at a time, and counts them."""
+
+    chunks = None
+
+    def __init__(self, X, most):
+        self.X, self.shape, self.dtype, self.most, self.reads = X, X.shape, X.dtype, most, 0
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice)
+        part = self.X[rows]
+        assert len(part) <= self.most, "read whole"
+        self.reads += 1
+        return part
+
+    def __array__(self, *_, **__):
+        raise AssertionError("read whole")
+
+
 def frame(values, names=None):
     """Return a data frame of a matrix, a series of a vector, whose index means nothing."""
     values = np.asarray(values)

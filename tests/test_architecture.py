@@ -23,6 +23,7 @@ LAYERS = (
     "_messages",
     "_input",
     "_design",
+    "_memory",
     "_component",
     "links",
     "distributions",

@@ -115,20 +115,6 @@ def test_a_file_is_fitted_as_memory_is(small_reads, tmp_path, solver):
     assert_same(memory, population(kind, solver_name=solver).fit(mapped, y))
 
 
-def test_mini_batches_are_drawn_from_a_memory_map(tmp_path):
-    X, y = rows_of(1000, neurons=1)
-    X /= X.std(axis=0)
-    np.save(tmp_path / "X.npy", X)
-    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    kwargs = dict(
-        inverse_link_function="softplus", solver_name="SVRG", solver_kwargs={"batch_size": 32},
-        regularizer="Ridge", regularizer_strength=0.1,
-    )  # fmt: skip
-    plain, file = (nmo.glm.GLM(**kwargs).fit(source, y[:, 0]) for source in (X, mapped))
-    assert plain.solver_state_.converged.all()
-    assert_same(plain, file)
-
-
 def test_a_file_gives_the_same_degrees_of_freedom_and_dispersion(small_reads):
     X, y = rows_of(1000, neurons=1)
     X = np.column_stack([X, X[:, 0]])  # rank deficient

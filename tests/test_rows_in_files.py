@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from containers import Guarded
 from problems import problem_of
 from reference import fitted
 
@@ -17,22 +18,9 @@ N_ROWS, PIECE = 1200, 300
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 
 
-class Guarded:
-    """Something like an HDF5 data set, which hands out slices of rows, and few rows at a time."""
-
-    chunks = None
-
-    def __init__(self, X):
-        self.X, self.shape, self.dtype = X, X.shape, X.dtype
-
-    def __getitem__(self, rows):
-        assert isinstance(rows, slice)
-        part = self.X[rows]
-        assert len(part) <= PIECE, "read whole"
-        return part
-
-    def __array__(self, *_, **__):
-        raise AssertionError("read whole")
+def guarded(X):
+    """X as a file of which no pass reads more than a piece."""
+    return Guarded(X, PIECE)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +66,7 @@ def numbers(report):
 def test_no_result_of_a_fit_needs_all_rows_at_once(rng, kind):
     model, X, y, how = kind(rng)
     memory, file = (model if source is X else kind(rng)[0] for source in (X, None))
-    source, groups = Guarded(X), {"groups": np.arange(N_ROWS) // 20}
+    source, groups = guarded(X), {"groups": np.arange(N_ROWS) // 20}
     memory.fit(X, y, **how)
     file.fit(source, y, **how)
     # Along a direction that no data determine, rounding (1e-16) is divided by the damping of the metric (1e-10).
@@ -106,6 +94,43 @@ def test_no_result_of_a_fit_needs_all_rows_at_once(rng, kind):
         )
 
 
+@pytest.mark.parametrize(("solver", "kind"), [("SVRG", "Ridge"), ("ProxSVRG", "Lasso")])
+def test_mini_batches_of_pieces_lead_to_the_optimum(rng, solver, kind):
+    """Rows in an order of the features: no piece is like the others. The last one begins with rows of another one."""
+    X = rng.normal(size=(N_ROWS - 10, 3))
+    X = X[np.argsort(X[:, 0])]
+    y = rng.poisson(np.logaddexp(0.0, 1.0 + X[:, :2])).astype(float)
+    y[30, 1] = np.nan
+    how = {"regularizer": kind, "regularizer_strength": 0.1}
+    memory = nmo.glm.PopulationGLM("Poisson", "softplus", **how).fit(X, y)
+    file = nmo.glm.PopulationGLM(
+        "Poisson", "softplus", solver_name=solver, solver_kwargs={"batch_size": 16}, **how
+    )
+    file.fit(guarded(X), y)
+    assert file.solver_state_.converged.all()
+    for one, other in zip(fitted(memory), fitted(file), strict=True):
+        # both stop within 1e-6 standard errors, of about 0.03
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("solver", ["LBFGS", "SVRG"])
+def test_steps_one_by_one_read_pieces(rng, solver):
+    _, X, y, _ = poisson(rng)
+    X[~np.isfinite(X)] = 0.0
+    found = []
+    for source in (X, guarded(X)):
+        model = nmo.glm.PopulationGLM(
+            solver_name=solver, regularizer="Ridge", regularizer_strength=0.01
+        )
+        params = model.initialize_params(source, y)
+        state = model.initialize_optimizer_and_state(params, source, y)
+        for _ in range(2):
+            params, state = model.update(params, state, source, y)
+        found.append(params)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_draws_are_used_on_pieces_of_a_file(rng):
     _, X, y, _ = poisson(rng)
     # k-hat of few draws scatters
@@ -113,7 +138,7 @@ def test_draws_are_used_on_pieces_of_a_file(rng):
     X[~np.isfinite(X)], y = 0.0, y[:, 0]
     model = nmo.glm.GLM(regularizer="Ridge", regularizer_strength=0.01)
     model.sample_posterior(X, y, **draws)
-    source, key = Guarded(X), jax.random.key(1)
+    source, key = guarded(X), jax.random.key(1)
     for results in (
         [model.predict_interval(data) for data in (X, source)],
         [model.predict(data, return_std=True) for data in (X, source)],
@@ -127,7 +152,7 @@ def test_a_normal_approximation_is_drawn_from_pieces_of_a_file(rng):
     """Draws scatter by their Monte Carlo error: rounding turns the axes along which they are proposed."""
     _, X, y, _ = poisson(rng)
     means = []
-    for source in (X, Guarded(X)):
+    for source in (X, guarded(X)):
         model = nmo.glm.PopulationGLM(regularizer="Ridge", regularizer_strength=0.01)
         draws = {"num_samples": 100, "num_chains": 2, "method": "laplace", "progress_bar": False}
         coef = model.sample_posterior(source, y, **draws).posterior_["posterior"]["coef"]
@@ -148,7 +173,7 @@ def test_energies_and_curvatures_of_a_file_are_those_of_memory(rng, kind):
         model = nmo.glm.PopulationGLM(kind, None, "Ridge", 0.1)
     found = []
     with jax.enable_x64(True):
-        for source in (X, Guarded(X)):
+        for source in (X, guarded(X)):
             problem = problem_of(model, source, y, weight, offset)
             priors = _lanes.priors_of(problem, "sample", np.ones(2), None, None, None)
             family, shared, lanes = _lanes.build(problem, priors, 1)
@@ -173,7 +198,7 @@ def test_a_predictor_is_one_formula_wherever_rows_are(rng, outputs):
         if offset is not None:
             between = (1,) * (1 + len(outputs) - offset.ndim)
             expected = expected + offset.reshape(N_ROWS, *between, *offset.shape[1:])
-        stored = _design.Stored(Guarded(X))
+        stored = _design.Stored(guarded(X))
         with jax.enable_x64(True):
             traced = jax.jit(rows.predictor)(X, coef, intercept, offset)
         for found in (rows.predictor(X, coef, intercept, offset),
@@ -185,7 +210,7 @@ def test_sums_over_pieces_are_those_over_all_rows(rng):
     X = rng.normal(size=(N_ROWS, 4)) * [1.0, 10.0, 0.1, 3.0] + 5.0
     X[:, 3] = X[:, 0] + X[:, 1]
     weight = rng.integers(3, size=(N_ROWS, 1)).astype(float)
-    stored = _design.Stored(Guarded(X))
+    stored = _design.Stored(guarded(X))
     again = np.repeat(X, weight[:, 0].astype(int), axis=0)
     for data in (X, stored):
         mean, sd = rows.moments(data, weight)
@@ -203,7 +228,7 @@ def test_sums_over_pieces_are_those_over_all_rows(rng):
 
 def test_rows_of_a_file_are_those_of_the_array(rng):
     X = features(rng)
-    stored = _design.Stored(Guarded(X))
+    stored = _design.Stored(guarded(X))
     index = rng.integers(N_ROWS, size=500)
     np.testing.assert_array_equal(stored[index], X[index])
     np.testing.assert_array_equal(stored[:, 1], X[:, 1])

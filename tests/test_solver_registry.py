@@ -281,3 +281,15 @@ def test_arguments_that_no_solver_takes_are_refused():
         with pytest.raises(TypeError, match="takes .params, X, y."):
             model.compute_loss(params, X, Y, *args, **kwargs)
     assert model.coef_ is None
+
+
+def test_mini_batches_serve_more_neurons_than_are_computed_together():
+    """Chunks of neurons have one length, which 33 neurons do not fill."""
+    how = {"solver_name": "SVRG", "solver_kwargs": {"batch_size": 16}}
+    how |= {"regularizer": "Ridge", "regularizer_strength": 0.1}
+    many, one = (
+        nmo.glm.PopulationGLM("Poisson", "softplus", **how).fit(X, np.tile(Y[:, None], count))
+        for count in (33, 1)
+    )
+    # both stop within 1e-6 standard errors
+    np.testing.assert_allclose(many.coef_, np.tile(one.coef_, 33), rtol=0, atol=1e-6)

@@ -41,7 +41,7 @@ _LEAST_STEP = _WINDOWS[0][0]
 # Share of a step that a careful one takes.
 _CAREFUL = 0.45
 # Spread of the starting points, in posterior standard deviations.
-_OVERDISPERSION = 2.0
+OVERDISPERSION = 2.0
 
 
 class Plan(NamedTuple):
@@ -109,9 +109,8 @@ def start(family: Family, shared: Shared, lanes: Lane, keys, step) -> Chains:
         evaluate = jax.value_and_grad(partial(_target.energy, family, shared, lane))
         n_mixing = 0 if lane.mixing is None else len(lane.mixing.shape)
         drawn = jax.random.normal(key, (len(lane.centre) + n_mixing,))
-        z = _OVERDISPERSION * drawn.at[len(lane.centre) :].divide(_OVERDISPERSION)
-        # An exponential link can reach far beyond what the sampler would come back from in time.
-        bound = 20.0 * len(z)
+        z = OVERDISPERSION * drawn.at[len(lane.centre) :].divide(OVERDISPERSION)
+        bound = steepest(len(z))
 
         # the first round evaluates the point as it is; one call site compiles in half the time of two
         def shrink(state):
@@ -133,6 +132,14 @@ def start(family: Family, shared: Shared, lanes: Lane, keys, step) -> Chains:
     return Chains(z, value, gradient, log_step, log_step)
 
 
+def steepest(size: int) -> float:
+    """Return the norm of a gradient from which on a start lies too far out.
+
+    An exponential link can reach far beyond what the sampler would come back from in time.
+    """
+    return 20.0 * size
+
+
 def _transition(family, max_depth, shared, lane, step, depth, z, value, gradient, key):
     key_momentum, key_tree = jax.random.split(key)
     potential = partial(_target.energy, family, shared, lane)
@@ -142,7 +149,7 @@ def _transition(family, max_depth, shared, lane, step, depth, z, value, gradient
         update, euclidean_kinetic_energy, IntegratorState(z, momentum, value, gradient),
         jnp.ones_like(z), step, key_tree, max_tree_depth=(depth, max_depth),
     )  # fmt: skip
-    exited = tree.diverging & _at_edge(potential, tree, step) if family.edged else False
+    exited = tree.diverging & at_edge(potential, tree, step) if family.edged else False
     draw = Draws(
         tree.z_proposal, tree.z_proposal_pe, value + 0.5 * jnp.sum(jnp.square(momentum)),
         tree.num_proposals, tree.sum_accept_probs / tree.num_proposals, tree.diverging,
@@ -151,7 +158,7 @@ def _transition(family, max_depth, shared, lane, step, depth, z, value, gradient
     return draw, tree.z_proposal_grad
 
 
-def _at_edge(potential, tree, step):
+def at_edge(potential, tree, step):
     """Return whether an end of a tree lies beyond the edge of the domain, or so close that a step uphill leads there.
 
     Next to the edge the energy may rise like a logarithm, and a step of any size can land where it throws the next one
@@ -188,24 +195,25 @@ def advance(
     def body(t, carry):
         chains, draws = carry
         i = first + t
-        step = _steps(chains, i, plan)
+        step = steps(chains.log_step, chains.mean_log_step, i, plan)
         depth = jnp.where(i < plan.warmup, plan.early_depth, plan.depth)
         now = jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, i)))(keys)
         draw, gradient = of_lanes(lanes, step, depth, chains.z, chains.energy, chains.gradient, now)
         draw = draw._replace(step_size=step)
         draws = jax.tree.map(lambda all_, new: all_.at[t].set(new.astype(all_.dtype)), draws, draw)
-        adapted = _adapt(chains, draw.acceptance.mean(axis=1), i, plan)
-        return Chains(draw.z, draw.energy, gradient, *adapted), draws
+        accepted = draw.acceptance.mean(axis=1)
+        new = adapted(chains.log_step, chains.mean_log_step, accepted, i, plan)
+        return Chains(draw.z, draw.energy, gradient, *new), draws
 
     return lax.fori_loop(0, count, body, (chains, draws))
 
 
-def _steps(chains: Chains, i, plan: Plan):
-    """Return the step size of each lane in one transition."""
+def steps(log_step, mean_log_step, i, plan: Plan):
+    """Return the step size of each lane in its transition number `i`."""
     careful = jnp.where(_is_careful(i, plan.warmup), _CAREFUL, 1.0)
-    frozen = jnp.maximum(jnp.exp(chains.mean_log_step), plan.least_step) * careful
+    frozen = jnp.maximum(jnp.exp(mean_log_step), plan.least_step) * careful
     frozen = jnp.where(plan.snap, off_resonance(frozen), frozen)
-    return jnp.where(i < plan.warmup, jnp.exp(chains.log_step) * careful, frozen)
+    return jnp.where(i < plan.warmup, jnp.exp(log_step) * careful, frozen)
 
 
 def _is_careful(i, warmup):
@@ -216,14 +224,14 @@ def _is_careful(i, warmup):
     return (i % 8 == 7) | ((i < warmup // 2) & (i % 2 == 1))
 
 
-def _adapt(chains: Chains, acceptance, i, plan: Plan):
-    """Move log step sizes towards the target acceptance (Robbins-Monro), averaging over the second half."""
+def adapted(log_step, mean_log_step, acceptance, i, plan: Plan):
+    """Return log step sizes moved towards the target acceptance (Robbins-Monro), and averages over the second half."""
     active = (i < plan.warmup) & ~_is_careful(i, plan.warmup)
     gain = jnp.where(active, 1.5 * (i + 3.0) ** -0.6, 0.0)
-    log_step = chains.log_step + gain * (acceptance - plan.acceptance)
+    log_step = log_step + gain * (acceptance - plan.acceptance)
     seen = jnp.maximum(i - plan.warmup // 2, 0.0)
-    average = chains.mean_log_step + (log_step - chains.mean_log_step) / (seen + 1.0)
-    return log_step, jnp.where(active, average, chains.mean_log_step)
+    average = mean_log_step + (log_step - mean_log_step) / (seen + 1.0)
+    return log_step, jnp.where(active, average, mean_log_step)
 
 
 def off_resonance(step):
@@ -237,6 +245,11 @@ def off_resonance(step):
 def first_step(size: int) -> float:
     """Return the step size at which adaptation starts: it falls with the fourth root of the dimension."""
     return 1.4 * size**-0.25
+
+
+def n_mixing(lanes: Lane) -> int:
+    """Return the number of mixing variables of a lane."""
+    return 0 if lanes.mixing is None else lanes.mixing.shape.shape[-1]
 
 
 def run(family, shared, lanes, keys, plan: Plan, num_samples, progress=None):
@@ -253,8 +266,7 @@ def run(family, shared, lanes, keys, plan: Plan, num_samples, progress=None):
     Draws
         As NumPy arrays, warm-up left out.
     """
-    n_mixing = 0 if lanes.mixing is None else lanes.mixing.shape.shape[-1]
-    step = np.float64(first_step(lanes.centre.shape[-1] + n_mixing))
+    step = np.float64(first_step(lanes.centre.shape[-1] + n_mixing(lanes)))
     start_keys = jax.vmap(jax.vmap(lambda k: jax.random.fold_in(k, 2**31 - 1)))(keys)
     chains = start(family, shared, lanes, start_keys, step)
     kept = []

@@ -1,4 +1,4 @@
-"""Energies and curvatures of many posteriors, for rows in memory, or in a file that is read once.
+"""Energies, gradients and curvatures of many posteriors, for rows in memory, or in a file that is read once.
 
 In memory one program does all of it. Of a file, what the rows see of the coordinates is taken first, then the sums over
 its pieces, then what these mean in the coordinates; the parts are the same functions.
@@ -6,6 +6,7 @@ its pieces, then what these mean in the coordinates; the parts are the same func
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -16,7 +17,7 @@ from jax import lax
 from bayesglm._design import Stored, pieces
 from bayesglm._sampling import _target
 from bayesglm._sampling._target import Family, Lane, Shared
-from bayesglm.rows import Data, Matrix, Shards, even
+from bayesglm.rows import Data, Matrix, Shards, block_rows, even
 
 # Directions in which the curvature is taken at once, and points at which the energy is.
 DIRECTIONS, _POINTS = 8, 32
@@ -55,13 +56,13 @@ def _along(function, at, directions):
 
 
 def _curvature_of_file(family: Family, shared: Shared, lanes: Lane, u):
-    shards, lanes = _shards_of(shared.X, lanes[:3]), _without_rows(lanes)
+    shards, shared, lanes = _apart(shared, lanes)
     at, along = _seen(family, lanes, u)
     found, derivatives = shards.map(
         lambda data: _sums_along(family, data, at, along),
         partial(jax.tree.map, np.add), (_sums_along, family, u.shape),
     )  # fmt: skip
-    return _finished(family, shared._replace(X=None), lanes, u, found, derivatives)
+    return _finished(family, shared, lanes, u, found, derivatives)
 
 
 def _without_rows(lanes: Lane) -> Lane:
@@ -127,13 +128,41 @@ def energies(family: Family, shared: Shared, lanes: Lane, z) -> np.ndarray:
     """Return the energies at whitened coordinates (lanes, count, size), (lanes, count)."""
     if not isinstance(shared.X, Stored):
         return np.asarray(_energies(family, shared, lanes, z))
-    shards, lanes = _shards_of(shared.X, lanes[:3]), _without_rows(lanes)
-    at, without = _seen_at(family, shared._replace(X=None), lanes, z)
-    found = shards.map(
+    shards, shared, lanes = _apart(shared, lanes)
+    at, without = _seen_at(family, shared, lanes, z)
+    return np.asarray(_with_sums(family, without, _summed_at(family, shards, at)))
+
+
+def slopes_of(family: Family, shared: Shared, lanes: Lane) -> Callable:
+    """Return a function of whitened coordinates (lanes, count, size) to energies (lanes, count) and gradients.
+
+    Each call goes over the rows once, in blocks that stay in cache.
+    """
+    shards, shared, lanes = _apart(shared, lanes)
+    lanes, columns = jax.device_put(lanes), lanes.mask.shape[1]
+
+    def evaluate(z):
+        cells = z.shape[0] * z.shape[1] * columns
+        own = family._replace(block=block_rows(shards.n_features, cells))
+        at, _ = _seen_at(family, shared, lanes, z)
+        found = _slopes_with_sums(family, shared, lanes, z, _summed_at(own, shards, at))
+        return tuple(map(np.asarray, found))
+
+    return evaluate
+
+
+def _apart(shared: Shared, lanes: Lane) -> tuple[Shards, Shared, Lane]:
+    """Return the rows by themselves, and what is left."""
+    return _shards_of(shared.X, lanes[:3]), shared._replace(X=None), _without_rows(lanes)
+
+
+def _summed_at(family: Family, shards: Shards, at):
+    """Return what all rows add up to at each of many points of each lane."""
+    shape = tuple(a.shape for a in at)
+    return shards.map(
         lambda data: _sums_at(family, data, at),
-        partial(jax.tree.map, np.add), (_sums_at, family, z.shape),
+        partial(jax.tree.map, np.add), (_sums_at, family, shape),
     )  # fmt: skip
-    return np.asarray(_with_sums(family, without, found))
 
 
 @partial(jax.jit, static_argnames="family")
@@ -175,3 +204,21 @@ def _with_sums(family: Family, without, found):
         return value + _target.outside_infinite(_target.energy_slopes(family, log_phi, found)[0])
 
     return jax.vmap(jax.vmap(point))(without, found)
+
+
+@partial(jax.jit, static_argnames="family")
+def _slopes_with_sums(family: Family, shared: Shared, lanes: Lane, z, found):
+    """Return energies and gradients in z, given what rows add up to there."""
+
+    def point(lane, z, found):
+        def without(z):
+            value, *arguments = _target.without_rows(family, shared, lane, z)
+            return value, tuple(arguments)
+
+        (value, arguments), pullback = jax.vjp(without, z)
+        more, *slopes = _target.energy_slopes(family, arguments[2], found)
+        (gradient,) = pullback((jnp.ones_like(value), tuple(slopes)))
+        return value + _target.outside_infinite(more), gradient
+
+    each = jax.vmap(point, (None, 0, 0))
+    return jax.vmap(each, (_target.axes(lanes), 0, 0))(lanes, z, found)

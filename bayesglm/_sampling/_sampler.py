@@ -16,8 +16,9 @@ from numpyro.diagnostics import split_gelman_rubin
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from bayesglm._design import Stored
 from bayesglm._progress import Share
-from bayesglm._sampling import _curvature, _laplace, _nuts, _target
+from bayesglm._sampling import _curvature, _laplace, _nuts, _streamed, _target
 from bayesglm._sampling._target import Family, Lane, Shared
 from bayesglm.prior import mixture
 from bayesglm.rows import cores
@@ -65,9 +66,17 @@ class Sampled(NamedTuple):
 
 
 def take(lanes: Lane, index) -> Lane:
-    """Return some of the lanes."""
+    """Return some of the lanes; without a copy of their rows if they lie beside one another."""
     many = lanes.y.shape[0]
+    if len(index) and (np.diff(index) == 1).all():
+        index = slice(index[0], index[-1] + 1)
     return jax.tree.map(lambda a: a[index] if a.shape[0] == many else a, lanes)
+
+
+def _part(shared: Shared, lanes: Lane, batch) -> Lane:
+    """Return the lanes of a batch; their rows are put on the device with those of X."""
+    part = take(lanes, batch)
+    return part if isinstance(shared.X, Stored) else jax.device_put(part)
 
 
 def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options) -> Sampled:
@@ -82,7 +91,7 @@ def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options)
     centre, whiten = np.empty_like(lanes.centre), np.empty(lanes.whiten.shape)
     options.progress.phase("modes")
     for batch in batches(len(u), width):
-        part = jax.device_put(take(lanes, batch))
+        part = _part(shared, lanes, batch)
         centre[batch], whiten[batch], _ = _laplace.find_modes(family, shared, part, u[batch])
     if options.check is not None:
         options.check(_curvature.predictor_error(family, shared.X, whiten))
@@ -102,15 +111,26 @@ def posteriors(family: Family, shared: Shared, lanes: Lane, u, options: Options)
 
 
 def batch_width(family: Family, shared: Shared, lanes: Lane, options: Options) -> int:
-    """Return the number of lanes in one batch: that asked for, or a share for each core."""
+    """Return the number of lanes in one batch: that asked for, or a share for each core.
+
+    Rows in a file are read for each batch anew, by all cores: there as many lanes as fit are one, and their responses
+    are not copied.
+    """
     many = len(lanes.centre)
     if options.batch_size is not None:
         return min(many, options.batch_size)
     rows, size = len(shared.X), lanes.centre.shape[1]
+    if isinstance(shared.X, Stored):
+        rows = 0
     draws = options.num_chains * (options.num_samples + _nuts.CHUNK) * size
     each = 8 * (3 * rows * family.responses + 2 * draws + 4 * size**2)
-    most = -(-min(_BATCH_BYTES // each, many) // cores())
+    most = -(-min(_BATCH_BYTES // each, many) // _side_by_side(shared))
     return int(np.clip(most, min(many, _LEAST_BATCH), many))
+
+
+def _side_by_side(shared: Shared) -> int:
+    """Return the number of batches that run at the same time."""
+    return 1 if isinstance(shared.X, Stored) else cores()
 
 
 def batches(many: int, width: int):
@@ -168,7 +188,7 @@ def true_modes(family: Family, shared: Shared, lanes: Lane, sampled: Sampled, op
         kinks = kinks.blocked(lanes.mask.shape[1:], u.shape[1])
         smooth = lanes._replace(prior=lanes.prior.quadratic)
     for batch in batches(len(u), batch_width(family, shared, smooth, options)):
-        part = jax.device_put(take(smooth, batch))
+        part = _part(shared, smooth, batch)
         some = None if kinks is None else kinks.select(batch)
         u[batch], *_ = _laplace.find_modes(family, shared, part, u[batch], some, _laplace.CLOSER)
     coordinates, intercept, _ = _target.split(family, u, lanes.mask.shape[-1])
@@ -226,12 +246,13 @@ def _in_batches(family, shared, lanes, keys, plan, width, options: Options, shar
     def sample(batch):
         # The scope of the precision belongs to a thread.
         with jax.enable_x64(True):
-            part = jax.device_put(take(lanes, batch))
+            part = _part(shared, lanes, batch)
             tell = _progress(options, plan.warmup, share / len(ordered), batch[0] == 0, stopped)
-            draws = _nuts.run(family, shared, part, keys[batch], plan, options.num_samples, tell)
+            run = _streamed.of_lanes if isinstance(shared.X, Stored) else _nuts.run
+            draws = run(family, shared, part, keys[batch], plan, options.num_samples, tell)
             return _to_parameters(family, part, draws, plan.depth)
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(_side_by_side(shared)) as pool:
         jobs = [pool.submit(sample, batch) for batch in ordered]
         try:
             parts = [job.result() for job in jobs]
@@ -256,7 +277,7 @@ def _progress(options: Options, warmup: int, share: float, leads: bool, stopped:
         done += count
         if leads and share:
             options.progress.phase("warm-up" if done < warmup else "sampling")
-        _log.debug("%d of %d transitions", done, length)
+        _log.debug("%.0f of %d transitions", done, length)
         options.progress(count / length * share)
 
     return tell
@@ -378,7 +399,7 @@ def _approximate(family, shared, lanes, width, options: Options) -> Sampled:
     z, energy = np.empty((many, count, size)), np.empty((many, count))
     khat, effective = np.empty(many), np.empty(many)
     for batch in batches(many, width):
-        part = jax.device_put(take(lanes, batch))
+        part = _part(shared, lanes, batch)
         keys = _nuts.chain_keys(options.key, batch, 1)[:, 0]
         drawn = _laplace.draw(family, shared, part, keys, count)
         z[batch], khat[batch], energy[batch], effective[batch] = drawn

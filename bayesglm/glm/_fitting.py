@@ -104,7 +104,7 @@ def solver_of(problem: Problem, settings: Settings) -> solvers.Solver:
         rows, strength = problem.rows, settings.regularizer_strength
         convexity = problem.prior.convexity() if isinstance(strength, float) else None
         kwargs["batch_size"], kwargs["stepsize"] = solvers.batch_size_and_stepsize(
-            rows.design.matrix[:], rows.y, convexity, kwargs.get("batch_size"), kwargs.get("stepsize")
+            rows.design.matrix, rows.y, convexity, kwargs.get("batch_size"), kwargs.get("stepsize")
         )  # fmt: skip
     return solvers.make_solver(settings.solver_name, kwargs)
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpyro.distributions as dist
 
-from bayesglm import _families, links
+from bayesglm import _families, _memory, links
 from bayesglm import model as joint_model
 from bayesglm.glm import _lanes
 from bayesglm.glm._problem import Problem
@@ -53,7 +53,7 @@ def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Mod
         observation_model=settings.observation_model,
         inverse_link=settings.inverse_link_function,
         prior=problem.prior,
-        X=rows.design.matrix[:],
+        X=_memory.loaded(rows.design.matrix, "A NumPyro model"),
         y=layout.squeeze(rows.y),
         weight=layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape)),
         offset=layout.beside(rows.offset),

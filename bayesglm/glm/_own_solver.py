@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import solvers
+from bayesglm import _memory, solvers
 from bayesglm._likelihood import sample_loss
 from bayesglm.glm import _solve
 from bayesglm.glm._problem import Problem
@@ -82,12 +82,16 @@ class Task:
         return coef * self.problem.mask, intercept
 
     def data(self):
-        """Return what follows the parameters: X and y, and weights and offsets where there are any."""
+        """Return what follows the parameters: X and y, and weights and offsets where there are any.
+
+        X is in memory, since JAX traces the loss.
+        """
         rows = self.problem.rows
         weight = rows.weight * self.usable
         kept = weight.any(axis=1)
-        design = rows.design.with_matrix(rows.design.matrix[:][kept])
-        X = design.matrix
+        design = rows.design
+        X = _memory.loaded(design.matrix, "A solver of your own")
+        X = X if kept.all() else X[kept]
         X = jax.tree.unflatten(
             design.structure, [jnp.asarray(X[:, leaf]) for leaf in design.slices]
         )

@@ -132,7 +132,7 @@ class Problem:
         Parameters
         ----------
         whole
-            Keep the rows in one piece, as solvers on mini-batches need them.
+            Keep rows in memory in one piece, as solvers on mini-batches need them, and pieces of a file as they are.
         balanced
             Whether losses of neurons in one lane are means over rows; otherwise weights are as they were given.
         """
@@ -153,7 +153,7 @@ class Problem:
             partial(more._part, *how, row_weight, n_chunks, *ends)
             for ends in more._pieces(whole, 0 if small else X.shape[1] * lanes * columns)
         )
-        if whole or not isinstance(X, Stored):
+        if not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
         power = self.mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
@@ -171,10 +171,10 @@ class Problem:
 
     def _pieces(self, whole: bool, work_per_row: int) -> list[tuple[int, int, int]]:
         X = self.rows.design.matrix
-        if whole:
-            return [(0, len(X), 0)]
         if isinstance(X, Stored):
             return even(len(X), len(_design.pieces(X)))
+        if whole:
+            return [(0, len(X), 0)]
         return even(len(X), cuts(len(X), work_per_row))
 
     def centre(self) -> np.ndarray:

@@ -14,7 +14,6 @@ import numpy as np
 from numpyro.util import is_prng_key
 
 from bayesglm import _families, _process, links, posterior
-from bayesglm._design import Stored
 from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm._progress import Share
@@ -103,8 +102,6 @@ def _sample(problem: Problem, settings: Settings, options: Options, progress) ->
         problem, options.scale, fit.scale, options.scale_prior, options.intercept_prior, weak
     )
     family, shared, lanes = _lanes.build(problem, priors, options.num_chains)
-    if options.method == "nuts" and isinstance(shared.X, Stored):  # all rows in every step
-        shared = shared._replace(X=jax.device_put(shared.X[:]))
     start = _start(problem, family, fit, priors)
     sampled = _sampler.posteriors(family, shared, lanes, start, run)
     _log.info(

@@ -16,6 +16,7 @@ Rows on devices, or on other machines, need another source and nothing else.
 from bayesglm.rows._kernels import (
     Spec,
     Sums,
+    block_rows,
     is_split,
     likelihood,
     losses,
@@ -45,6 +46,7 @@ __all__ = [
     "Shards",
     "Spec",
     "Sums",
+    "block_rows",
     "chunks_of",
     "cores",
     "cuts",

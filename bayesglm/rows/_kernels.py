@@ -151,8 +151,13 @@ def block_size(data: Data, columns: int, lanes: int, more: int = 0) -> int:
     """Return the rows of a block that stays in cache, with what is computed of it."""
     n_rows, n_features = data.shape
     itemsize = data.X.first.dtype.itemsize
-    rows = _BLOCK_BYTES // (itemsize * (n_features + 3 * columns * lanes + more // 4))
-    return min(n_rows, MAX_BLOCK_ROWS, max(64, rows // 64 * 64))
+    return min(n_rows, block_rows(n_features + more // 4, columns * lanes, itemsize))
+
+
+def block_rows(n_features: int, columns: int, itemsize: int = 8) -> int:
+    """Return the rows of a block with the predictors of so many columns that stays in cache."""
+    rows = _BLOCK_BYTES // (itemsize * (n_features + 3 * columns))
+    return min(MAX_BLOCK_ROWS, max(64, rows // 64 * 64))
 
 
 def over_rows(data: Data, size: int, body: Callable, carry):

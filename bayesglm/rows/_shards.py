@@ -31,6 +31,8 @@ _WORK_PER_SHARD = 400_000
 _CHUNK_LANES = 32
 # Bytes up to which rows are copied in order to fill them up: in less time than a program takes to compile.
 _FILL_BYTES = 1 << 25
+# Seconds that a pass over a file takes before there is a bar of it.
+_DELAY = 1.0
 
 
 def filled_length(n_rows: int, n_bytes: int) -> int:
@@ -239,7 +241,9 @@ class Shards:
         last = run(parts[-1])
         if not self.stored:
             return [*jobs, last]
-        bar = tqdm(total=self.n_rows, unit="rows", unit_scale=True, leave=False, disable=None)
+        bar = tqdm(
+            total=self.n_rows, unit="rows", unit_scale=True, leave=False, disable=None, delay=_DELAY
+        )  # fmt: skip
         with bar:
             results = [last]
             for result in jobs:

@@ -1,7 +1,8 @@
 """Stochastic variance-reduced gradients, with and without a prox.
 
-An epoch takes the full gradient at an anchor and then as many mini-batch steps as there are batches; the predictors at
-the anchor are kept, so a step costs one pass over its batch for the new point and one for the gradient.
+An epoch takes the full gradient at an anchor and then as many mini-batch steps as there are batches. Rows in a file are
+taken piece by piece in random order, all mini-batches of a piece while that is in memory: what they add to the full
+gradient vanishes at the optimum, whatever rows they are of.
 
 References: Johnson, Zhang (2013), NeurIPS 26; Xiao, Zhang (2014) doi:10.1137/140961791.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from bayesglm._objective import Objective
-from bayesglm.rows import Data, Spec, predict, slopes, transpose
+from bayesglm.rows import Data, Spec, even, predict, slopes, transpose
 from bayesglm.solvers import _metric
 from bayesglm.solvers._run import LONG_PATIENCE, Solver, State, distance_of, judge, unmoved
 from bayesglm.solvers._subproblem import shifted, subproblem
@@ -41,34 +42,40 @@ class Memory(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("spec", "proximal", "batch_size"))
-def _epoch(spec: Spec, data: Data, anchor, full, n, prior, mask, key, move, proximal, batch_size):
-    """Mini-batch steps from the anchor, where the gradient over all rows is `full`.
+def _steps(
+    spec: Spec, data: Data, theta, anchor, full, n, prior, mask, key, move, first, total,
+    proximal, batch_size,
+):  # fmt: skip
+    """Mini-batch steps on the rows of a shard from the `first` on, where the gradient of all at the anchor is `full`.
 
     Parameters
     ----------
     n, move : (lanes, 1, 1)
         Sum of the weights, and step: zero for lanes that are to stay.
+    total
+        Number of rows of all shards.
     """
     n_rows = data.y.shape[-1]
-    n_steps = -(-n_rows // batch_size)
+    n_steps = -(-(n_rows - first) // batch_size)
 
     def take(array, index):
+        array = array[: len(theta)]  # there may be more lanes, so that chunks are of one length
         return array if array.shape[-1] == 1 else jnp.take(array, index, axis=-1)
 
     def step(_, carry):
-        theta, key = carry
+        now, key = carry
         key, draw = jax.random.split(key)
-        index = jax.random.randint(draw, (batch_size,), 0, n_rows)
+        index = jax.random.randint(draw, (batch_size,), first, n_rows)
         X, y, weight = data.X.first[index], take(data.y, index), take(data.weight, index)
         offset = 0.0 if data.offset is None else take(data.offset, index)
         here, there = (
-            slopes(spec, y, weight, predict(X, at) + offset, data.scale)[1]
-            for at in (theta, anchor)
+            slopes(spec, y, weight, predict(X, at) + offset, data.scale[: len(theta)])[1]
+            for at in (now, anchor)
         )
-        gradient = transpose(X, here - there) * (n_rows / batch_size) / n + full
-        return _move(theta, gradient, prior, mask, move, proximal), key
+        gradient = transpose(X, here - there) * (total / batch_size) / n + full
+        return _move(now, gradient, prior, mask, move, proximal), key
 
-    theta, _ = lax.fori_loop(0, n_steps, step, (anchor, key))
+    theta, _ = lax.fori_loop(0, n_steps, step, (theta, key))
     return theta
 
 
@@ -84,6 +91,14 @@ def _move(theta, gradient, prior, mask, move, proximal):
 
 
 _single = jax.jit(_move, static_argnames="proximal")
+
+
+def _in_random_order(count: int, key):
+    """Return the indices of pieces, and a random key for each."""
+    if count == 1:
+        return [(0, key)]
+    of_order, key = jax.random.split(key)
+    return zip(jax.random.permutation(of_order, count).tolist(), jax.random.split(key, count), strict=True)  # fmt: skip
 
 
 class SVRG(Solver):
@@ -128,11 +143,7 @@ class SVRG(Solver):
         point, progress, memory, iter_num, _ = state
         key, draw = jax.random.split(memory.key)
         move = np.where(_metric.per_lane(progress.done), 0.0, self.stepsize)
-        theta = _epoch(
-            objective.spec, objective.shards.parts[0], point.theta, point.gradient,
-            _metric.per_lane(objective.n), objective.prior, objective.mask, draw, move,
-            self.proximal, min(self.batch_size, objective.n_rows),
-        )  # fmt: skip
+        theta = self._epoch(objective, point, draw, move)
         new = objective.evaluate(shifted(objective, np.asarray(theta)))
         metric = memory.metric
         if (iter_num + 1) % _METRIC_EVERY == 0:
@@ -146,6 +157,21 @@ class SVRG(Solver):
             progress = progress._replace(done=progress.done | hopeless)
             memory = memory._replace(earlier=progress.distance)
         return State(new, progress, memory, iter_num + 1)
+
+    def _epoch(self, objective: Objective, point, key, move):
+        """Return where an epoch from its anchor leads."""
+        theta = point.theta
+        n_rows, parts = objective.n_rows, objective.shards.parts
+        for k, own in _in_random_order(len(parts), key):
+            data = parts[k]() if callable(parts[k]) else parts[k]
+            # the last piece begins with rows that the one before it has as well
+            begin, _, new = even(n_rows, len(parts))[k]
+            theta = _steps(
+                objective.spec, data, theta, point.theta, point.gradient,
+                _metric.per_lane(objective.n), objective.prior, objective.mask, own, move,
+                new - begin, n_rows, self.proximal, min(self.batch_size, n_rows),
+            )  # fmt: skip
+        return theta
 
     def resume(self, objective: Objective, state: State) -> State:
         """Return the state after one step on a mini-batch, with the anchor that the state holds."""

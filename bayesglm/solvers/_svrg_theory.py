@@ -20,6 +20,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesglm._design import pieces
+
 __all__ = ["batch_size_and_stepsize", "optimal_batch_size", "optimal_stepsize"]
 
 DEFAULT_BATCH_SIZE = 1
@@ -131,7 +133,9 @@ def smoothness_constants(X: NDArray, curvature: NDArray) -> tuple[float, float]:
     smoothness = _largest_eigenvalue(X, curvature, np.ones(X.shape[1]))
     if smoothness == 0 and max_smoothness > 0:
         # Rows that sum to zero (contrasts, centred features) hide everything from the ones vector.
-        smoothness = _largest_eigenvalue(X, curvature, np.asarray(X[hardest], dtype=float))
+        smoothness = _largest_eigenvalue(
+            X, curvature, np.asarray(X[hardest : hardest + 1], dtype=float)[0]
+        )
     return smoothness, max_smoothness
 
 
@@ -235,11 +239,13 @@ def _weighted_moment_product(X: NDArray, curvature: NDArray, vector: NDArray) ->
 
 
 def _row_blocks(X: NDArray) -> Iterator[tuple[slice, NDArray]]:
-    """Yield blocks of rows in float64; only one block at a time is ever converted."""
+    """Yield blocks of rows in float64; only one block at a time is ever converted, and one piece of a file read."""
     step = max(1, _BLOCK_ENTRIES // max(1, X.shape[1]))
-    for start in range(0, len(X), step):
-        rows = slice(start, start + step)
-        yield rows, np.asarray(X[rows], dtype=np.float64)
+    for piece in pieces(X):
+        some = X[piece]
+        for start in range(0, len(some), step):
+            block = np.asarray(some[start : start + step], dtype=np.float64)
+            yield slice(piece.start + start, piece.start + start + len(block)), block
 
 
 def _is_usable(value: float) -> bool:

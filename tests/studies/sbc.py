@@ -4,7 +4,7 @@ Each simulated data set is a neuron of one population. Parameters come from the 
 given here), responses from the model. Ranks of each parameter over the data sets are compared with the uniform
 distribution by a chi-square test, at a Bonferroni level over the whole table.
 
-    python -m tests.studies.sbc [--quick] [--sets 200] [--only NAME] [--method nuts laplace]
+    python -m tests.studies.sbc [--quick] [--sets 200] [--only NAME] [--method nuts laplace] [--file]
 
 References
 ----------
@@ -20,6 +20,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -29,9 +30,11 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as pytest does
 
+from containers import on_disk  # noqa: E402
 from own_priors import Gains  # noqa: E402
 
 import bayesglm as nmo  # noqa: E402
+from bayesglm import _design  # noqa: E402
 from bayesglm.posterior import good_k  # noqa: E402
 
 BINS = 10
@@ -189,13 +192,17 @@ def aggregated(X, y):
     return np.concatenate([X, X]), both, np.concatenate([y.shape[1] - ones, ones])
 
 
-def ranks(case: Case, method: str, n_sets: int, seed: int = 1):
-    """Return ranks (parameters, sets), NaN where k-hat distrusts the draws; the share of others; sets sampled again."""
+def ranks(case: Case, method: str, n_sets: int, seed: int = 1, file: bool = False):
+    """Return ranks (parameters, sets), NaN where k-hat distrusts the draws; the share of others; sets sampled again.
+
+    Features may be read from a file, in pieces.
+    """
     estimator, X, y, how, truth = simulate(case, n_sets, seed)
-    with warnings.catch_warnings():
+    source = on_disk(X) if file else X
+    with warnings.catch_warnings(), mock.patch.object(_design, "_READ_BYTES", X.nbytes // 2):
         warnings.simplefilter("ignore", RuntimeWarning)
         estimator.sample_posterior(
-            X, y, method=method, num_samples=NUM_SAMPLES, random_key=jax.random.key(seed + 1),
+            source, y, method=method, num_samples=NUM_SAMPLES, random_key=jax.random.key(seed + 1),
             progress_bar=False, **how,
         )  # fmt: skip
     data, rng, found = estimator.posterior_["posterior"], np.random.default_rng(seed), []
@@ -229,6 +236,7 @@ def main(argv=None) -> bool:
     parser.add_argument("--sets", type=int, default=200)
     parser.add_argument("--only", default="", help="cases whose names contain this")
     parser.add_argument("--method", nargs="+", default=["nuts", "laplace"])
+    parser.add_argument("--file", action="store_true", help="features are read from a file")
     args = parser.parse_args(argv)
     names = [name for name in CASES if args.only in name]
     n_sets = args.sets
@@ -241,7 +249,7 @@ def main(argv=None) -> bool:
     for name in names:
         for method in args.method:
             begin = time.process_time()
-            found, trusted, again = ranks(CASES[name], method, n_sets)
+            found, trusted, again = ranks(CASES[name], method, n_sets, file=args.file)
             p = p_values(found)
             rows.append(p)
             used = time.process_time() - begin
