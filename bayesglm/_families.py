@@ -22,6 +22,7 @@ __all__ = [
     "excess_kurtosis",
     "has_free_scale",
     "has_scale",
+    "has_trials",
     "held_scale",
     "is_binary",
     "is_count",
@@ -98,6 +99,11 @@ def scale_unit(model, spread):
 def has_scale(model) -> bool:
     """Return whether the family has a dispersion, be it free, estimated within the loss, or held fixed."""
     return has_free_scale(model) or default_scale_prior(model, 1.0) is not None
+
+
+def has_trials(model) -> bool:
+    """Return whether a response is a pair, the numbers of successes and failures of known trials."""
+    return bool(getattr(model, "has_trials", False))
 
 
 def is_labels(model) -> bool:

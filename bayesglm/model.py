@@ -56,6 +56,7 @@ class Model(NamedTuple):
     scale: Any  # a number or array (neurons,), or a distribution to sample it from
     intercept_prior: Any = None  # a distribution of one intercept; flat if None
     weak: WeakIntercept | None = None
+    trials: Any = None  # as y: the number of trials of each response
 
     @property
     def mask(self) -> np.ndarray:
@@ -105,8 +106,12 @@ def joint(model: Model, y=None) -> None:
     eta = jnp.tensordot(jnp.asarray(model.X), coef, 1) + intercept
     if model.offset is not None:
         eta = eta + model.offset
+    of_rows = scale if model.trials is None else 1.0 / jnp.asarray(model.trials)
     response = response_distribution(
-        model.observation_model, eta, model.inverse_link, scale if model.n_classes is None else 1.0
+        model.observation_model,
+        eta,
+        model.inverse_link,
+        of_rows if model.n_classes is None else 1.0,
     )
     # A row without weight may hold anything, so that a factor of zero would not be enough.
     used = jnp.asarray(model.weight) > 0

@@ -60,6 +60,8 @@ def drawn(estimator):
     given = _rng.poisson(1.0, size=(ROWS, n_neurons)), _rng.integers(1, 3, size=(ROWS, n_neurons))
     given = [(a if settings.population else a[:, 0]).astype(float) for a in given]
     log_prior = {"coef": _rng.normal(size=lead)}
-    tree = posterior.to_tree(draws, outputs, n_neurons, names, attrs, *given, log_prior)
+    y, weight = given
+    constant = {"sample_weight": weight}
+    tree = posterior.to_tree(draws, outputs, n_neurons, names, attrs, y, constant, log_prior)
     _attach.seal(tree)
     return tree

@@ -125,6 +125,10 @@ class Problem:
         self.mean = X.mean(axis=0)
         self.X = np.column_stack([X - self.mean, np.ones(len(X))])
         self.y = y if n_classes == 1 else np.eye(n_classes)[y]
+        self.trials = np.ones(len(X))
+        if family == "Binomial":  # successes and failures
+            self.trials = self.y.sum(axis=1)
+            self.y = self.y[:, 0] / self.trials
         self.family, self.link, self.C = family, link, n_classes
         weight = np.ones(len(X)) if weight is None else weight
         self.n, self.weight, self.offset = (
@@ -150,10 +154,13 @@ class Problem:
             loss = logsumexp(eta, axis=1) - np.sum(self.y * eta, axis=1)
             curvature = p[:, :, None] * np.eye(self.C) - p[:, :, None] * p[:, None, :]
             return loss, p - self.y, curvature
-        if self.family == "Bernoulli":
-            sign = 2 * self.y - 1
-            loss, slope, curvature = MARGINS[self.link](sign * eta[:, 0])
-            return loss, (sign * slope)[:, None], curvature[:, None, None]
+        if self.family in ("Bernoulli", "Binomial"):
+            both = []
+            for sign, count in ((1, self.trials * self.y), (-1, self.trials * (1 - self.y))):
+                loss, slope, curvature = MARGINS[self.link](sign * eta[:, 0])
+                both.append((count * loss, count * sign * slope, count * curvature))
+            loss, slope, curvature = (a + b for a, b in zip(*both, strict=True))
+            return loss, slope[:, None], curvature[:, None, None]
         mean, d_mean, dd_mean = LINKS[self.link](eta[:, 0])
         with np.errstate(invalid="ignore", divide="ignore"):
             loss, slope, curvature = LOSSES[self.family](self.y, mean)

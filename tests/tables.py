@@ -13,7 +13,7 @@ COEF = np.array([[0.4, -0.2, 0.0], [-0.3, 0.1, 0.2], [0.0, 0.3, -0.2], [0.2, 0.0
 ETA = 0.2 + X @ COEF
 RATE = np.exp(ETA)
 
-#: Responses (samples, neurons) of each family.
+#: Responses (samples, neurons) of each family; those of Binomial are pairs.
 RESPONSES = {
     "Poisson": _rng.poisson(RATE).astype(float),
     "Gamma": _rng.gamma(2.0, RATE / 2.0),
@@ -21,6 +21,11 @@ RESPONSES = {
     "Bernoulli": _rng.binomial(1, 1 / (1 + np.exp(-ETA))).astype(float),
     "NegativeBinomial": _rng.poisson(RATE * _rng.gamma(1.0, 1.0, size=ETA.shape)).astype(float),
 }
+_trials = np.random.default_rng(8)
+_N = _trials.integers(1, 6, size=ETA.shape)
+_K = _trials.binomial(_N, 1 / (1 + np.exp(-ETA)))
+# Successes and failures, on the last axis.
+RESPONSES["Binomial"] = np.stack([_K, _N - _K], axis=-1).astype(float)
 #: Class indices (samples, neurons).
 LABELS = np.stack(
     [np.argmax(ETA + _rng.gumbel(size=ETA.shape), axis=1) for _ in range(N_NEURONS)], axis=1
@@ -33,6 +38,7 @@ FAMILY_LINKS = {
     "Gaussian": ("identity", "exp", "softplus"),
     "Bernoulli": ("logistic", "norm_cdf"),
     "NegativeBinomial": ("exp", "softplus"),
+    "Binomial": ("logistic", "norm_cdf"),
 }
 NOT_CONVEX = {("Gaussian", "exp"), ("Gaussian", "softplus"), ("Gamma", "softplus")}
 

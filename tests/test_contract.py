@@ -60,6 +60,7 @@ def response(name, rng, shape):
         "Gamma": rng.gamma(2.0, 1.0, shape),
         "Gaussian": rng.normal(size=shape),
         "Bernoulli": rng.integers(0, 2, shape).astype(float),
+        "Binomial": rng.integers(1, 4, (*np.ravel(shape), 2)).astype(float),
         "NegativeBinomial": rng.poisson(3.0, shape).astype(float),
     }[name]
 

@@ -14,6 +14,8 @@ from bayesglm import _families, links, observation_models
 
 _counts = np.random.default_rng(2).poisson(0.8, size=(200, 3)) * 1.0
 RESPONSES = tables.RESPONSES | {"ZeroInflatedPoisson": _counts}
+# of single trials
+RESPONSES["Binomial"] = tables.RESPONSES["Bernoulli"]
 MEANS = np.array([0.2, 0.7, 0.95])
 SCALES = {
     "Poisson": 1.0,
@@ -22,6 +24,7 @@ SCALES = {
     "Gaussian": 0.6,
     "NegativeBinomial": 0.8,
     "ZeroInflatedPoisson": 0.6,
+    "Binomial": 0.2,  # five trials
 }
 
 
@@ -29,6 +32,8 @@ def density(model, mean, scale):
     """Values of a response, and the density (or probability) of each; (means, values)."""
     if _families.is_binary(model):
         values = np.array([0.0, 1.0])
+    elif _families.has_trials(model):
+        values = np.arange(np.round(1 / scale) + 1)
     elif _families.is_count(model):
         values = np.arange(400.0)
     else:
@@ -36,7 +41,8 @@ def density(model, mean, scale):
         low = 1e-9 if _families.is_positive(model) else -12.0
         values = np.linspace(low, 16.0, 200_001)
     with jax.enable_x64(True):
-        found = model.distribution(jnp.asarray(mean)[:, None], links.identity, scale)
+        inside = mean * scale if _families.has_trials(model) else mean
+        found = model.distribution(jnp.asarray(inside)[:, None], links.identity, scale)
         return values, np.exp(np.asarray(found.log_prob(jnp.asarray(values))))
 
 
@@ -92,7 +98,8 @@ def test_stand_ins_have_the_normalisation_of_all_responses(family):
     few, count = kind.stand_ins(y, weight)
     with jax.enable_x64(True):
         base = lambda values, scale: kind(jnp.ones(values.shape), links.exp, scale).log_base(values)  # noqa: E731
-        for scale in (0.3, 2.0):
+        known = _families.has_trials(observation_models.resolve(family))
+        for scale in (1.0,) if known else (0.3, 2.0):
             whole = np.sum(weight.T * np.asarray(base(jnp.asarray(y.T), scale)), axis=1)
             short = np.sum(count * np.asarray(base(jnp.asarray(few), scale)), axis=1)
             # sums of two hundred numbers in another order
@@ -106,6 +113,7 @@ def test_kinds_of_responses_partition_the_families():
         "NegativeBinomial": ("is_discrete", "is_count", "is_positive"),
         "ZeroInflatedPoisson": ("is_discrete", "is_count", "is_positive"),
         "Bernoulli": ("is_discrete", "is_binary"),
+        "Binomial": ("is_discrete",),
         "Gamma": ("is_positive",),
         "Gaussian": ("is_real",),
         "Categorical": ("is_labels",),
@@ -169,6 +177,7 @@ FLAT = {
     "ZeroInflatedPoisson": ("logistic", "norm_cdf"),
     "Gaussian": ("exp", "softplus", "logistic", "norm_cdf", "one_over_x"),
     "Bernoulli": (),
+    "Binomial": (),
 }
 
 

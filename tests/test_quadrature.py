@@ -42,6 +42,9 @@ RESPONSES = {
     "Bernoulli": _rng.binomial(1, expit(ETA - 0.8)).astype(float),
     "NegativeBinomial": _rng.poisson(RATE * _rng.gamma(1.0, 1.0, size=ETA.shape)).astype(float),
 }
+_n = _rng.integers(1, 5, size=ETA.shape)
+_k = _rng.binomial(_n, expit(ETA - 0.8))
+RESPONSES["Binomial"] = np.stack([_k, _n - _k], axis=-1).astype(float)
 # Both classes occur, whatever was drawn: a flat intercept needs that.
 RESPONSES["Bernoulli"][:2] = [[0.0], [1.0]]
 

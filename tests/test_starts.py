@@ -110,9 +110,16 @@ def with_offset(family, link, rng, dtype=float, most=8):
         "Gamma": lambda: rng.gamma(2.0, mean / 2.0),
         "Gaussian": lambda: mean + rng.normal(size=mean.shape),
         "Bernoulli": lambda: rng.binomial(1, mean),
+        "Binomial": lambda: pairs(rng, mean),
         "NegativeBinomial": lambda: rng.poisson(mean * rng.gamma(1.0, 1.0, size=mean.shape)),
     }
     return draw[family]().astype(dtype), offset.astype(dtype)
+
+
+def pairs(rng, mean):
+    trials = rng.integers(1, 6, size=mean.shape)
+    successes = rng.binomial(trials, mean)
+    return np.stack([successes, trials - successes], axis=-1)
 
 
 def start(link, rng):

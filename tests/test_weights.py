@@ -90,7 +90,9 @@ def test_joint_densities_count_a_row_as_often_as_its_weight_says(face, prior):
     rng = np.random.default_rng(1)
     kind = "Ridge" if prior is None else "UnRegularized"
     model, y = faces(kind)[face]
-    shape = (() if y.ndim == 1 else (NEURONS,)) + ((CLASSES,) if "Classifier" in face else ())
+    shape = ((NEURONS,) if "Population" in face else ()) + (
+        (CLASSES,) if "Classifier" in face else ()
+    )
     draw = lambda *shape: np.abs(0.1 * rng.normal(size=shape))  # noqa: E731
     points = [
         {"coef": draw(4, *shape), "intercept": 3.0 + draw(*shape), "scale": 1.0 + draw(*shape)}
@@ -109,7 +111,7 @@ def test_joint_densities_count_a_row_as_often_as_its_weight_says(face, prior):
     assert_same(results, atol=0, rtol=1e-11)  # sums of a few hundred terms in float64
 
 
-SAMPLED = ("GLM Poisson", "GLM Gamma", "PopulationGLM Gaussian", "ClassifierGLM")
+SAMPLED = ("GLM Poisson", "GLM Gamma", "GLM Binomial", "PopulationGLM Gaussian", "ClassifierGLM")
 
 
 @pytest.mark.parametrize("face", SAMPLED)

@@ -22,7 +22,9 @@ class Responses(NamedTuple):
     y, weight : arrays (samples, neurons)
         Class indices for a classifier.
     mean : array (samples, neurons), for a classifier probabilities (samples, neurons, classes)
-    scale, dof, pseudo_r2, deviance_explained : arrays (neurons,)
+    scale : array (samples, neurons)
+        Dispersions.
+    dof, pseudo_r2, deviance_explained : arrays (neurons,)
     predictor : array (samples, neurons[, classes])
         Linear predictor, offset included.
     slope : array (samples, neurons)

@@ -16,6 +16,8 @@ from bayesglm.observation_models import (
 
 # Residual degrees of freedom, per row, from which the distribution of residuals is judged.
 _LEAST_DOF = 0.8
+# Mean of one over the number of trials, above which most successes are those of single trials.
+_MOST_SINGLE = 0.5
 
 
 def checks(evidence: Evidence) -> Iterator[Check]:
@@ -41,8 +43,9 @@ def checks(evidence: Evidence) -> Iterator[Check]:
         )
     found = evidence.responses
     if found is not None and (found.classes or _families.is_known(found.model)):
-        if _families.is_count(found.model):
-            yield _dispersion(evidence, found)
+        judged = _varies(found)
+        if judged.any():
+            yield _dispersion(evidence, found, judged)
         yield _calibration(evidence, found)
         yield from _of_means(evidence, found)
         yield from _of_distribution(evidence, found)
@@ -62,12 +65,20 @@ def _separation(evidence: Evidence) -> Iterator[Check]:
         yield grade("separation", separated * 1.0, evidence.labels, grades=grades)
 
 
-def _dispersion(evidence: Evidence, found: Responses) -> Check:
+def _varies(found: Responses) -> np.ndarray:
+    """Return for which neurons squared residuals say something: single trials vary as they must."""
+    if not _families.has_trials(found.model):
+        return np.full(found.y.shape[1], _families.is_count(found.model))
+    total = np.maximum(found.weight.sum(axis=0), np.finfo(float).tiny)
+    return np.sum(found.weight * found.scale, axis=0) / total <= _MOST_SINGLE
+
+
+def _dispersion(evidence: Evidence, found: Responses, judged: np.ndarray) -> Check:
     dof = np.maximum(found.dof, 1.0)
     ratio = _residuals.dispersion(found.model, found.y, found.mean, found.scale, found.weight, dof)
     over = ratio.size > 1
     with np.errstate(divide="ignore"):
-        either = np.fmax(ratio.size, 1.0 / ratio.size)
+        either = np.where(judged, np.fmax(ratio.size, 1.0 / ratio.size), np.nan)
     # intervals that are too wide do not mislead as those that are too narrow do
     return grade(
         "dispersion", either, evidence.labels, p_value=ratio.p_value, most=np.where(over, 2, 1),
@@ -87,7 +98,7 @@ def graded(name: str, evidence: Evidence, found, most=2) -> Check:
 def transforms(found: Responses, k: int) -> _residuals.Intervals:
     """Return the quantile residuals of one neuron, uniform if the model holds."""
     return _residuals.transforms(
-        found.model, found.y[:, k], found.mean[:, k], found.scale[k], found.weight[:, k]
+        found.model, found.y[:, k], found.mean[:, k], found.scale[:, k], found.weight[:, k]
     )
 
 
@@ -95,7 +106,7 @@ def rescaled(found: Responses, k: int) -> _residuals.Intervals:
     """Return the rescaled intervals between the spikes of one neuron, uniform if the model holds."""
     order = found.order
     return _residuals.rescaled_intervals(
-        found.model, found.y[order.rows, k], found.mean[order.rows, k], found.scale[k],
+        found.model, found.y[order.rows, k], found.mean[order.rows, k], found.scale[order.rows, k],
         found.weight[order.rows, k] > 0, order.stretch,
     )  # fmt: skip
 
@@ -109,7 +120,7 @@ def bins(found: Responses, k: int, along=None) -> _residuals.Bins:
         mean, weight = mean.ravel(), np.repeat(weight, n_classes)
         family, scale = BernoulliObservations(), 1.0  # each class against the others
     else:
-        family, scale = found.model, found.scale[k]
+        family, scale = found.model, found.scale[:, k]
     return _residuals.calibration_bins(family, y, mean, scale, weight, along=along)
 
 

@@ -14,6 +14,7 @@ from bayesglm.observation_models import (
     PoissonObservations,
 )
 
+_SHARED = "Add features that say what the trials of a row have in common"
 _ROBUST = "`summary(X, y, robust=True)` has standard errors that hold all the same"
 
 
@@ -73,7 +74,9 @@ def _dispersion(facts: Facts, check: Check) -> str:
     over, under = "over-dispersed" in check.message, "under-dispersed" in check.message
     negative_binomial = facts.is_a(NegativeBinomialObservations)
     found = []
-    if over:
+    if over and _families.has_trials(facts.model):
+        found.append(f"{_SHARED}; {_ROBUST}.")
+    elif over:
         family = (
             "raise the `scale` of NegativeBinomial, or estimate it (`scale='estimate'`, or `sample_posterior`)"
             if negative_binomial
@@ -132,6 +135,8 @@ def _distribution(facts: Facts, check) -> str:
         return f"Look for outliers and heavy tails; try {other}; add missing features."
     if facts.is_a(GammaObservations):
         return "Try the log of the response with Gaussian observations, or add missing features."
+    if _families.has_trials(facts.model):
+        return f"{_SHARED}, or try another inverse link."
     if _families.is_binary(facts.model):
         return "Add missing features, or try another inverse link."
     return "Try another observation model, or add missing features."

@@ -77,7 +77,7 @@ def columns(found: Responses) -> int:
 
 def cells(found: Responses, k: int, c: int = 0) -> Cells:
     """Return the residuals of one neuron, or of one of its classes."""
-    y, mean, weight, scale = found.y[:, k], found.mean[:, k], found.weight[:, k], found.scale[k]
+    y, mean, weight, scale = found.y[:, k], found.mean[:, k], found.weight[:, k], found.scale[:, k]
     model, used = found.model, found.mask[:, k]
     predictor, slope = found.predictor[:, k], found.slope[:, k]
     if found.classes:

@@ -9,6 +9,7 @@ from bayesglm.distributions._predictor import PredictorDistribution
 from bayesglm.distributions._priors import ElasticNet, GroupLaplace, HalfStudentT, PartlyFlat
 from bayesglm.distributions._responses import (
     BernoulliPredictor,
+    BinomialPredictor,
     CategoricalPredictor,
     GammaPredictor,
     GaussianPredictor,
@@ -16,6 +17,7 @@ from bayesglm.distributions._responses import (
 
 __all__ = [
     "BernoulliPredictor",
+    "BinomialPredictor",
     "CategoricalPredictor",
     "ElasticNet",
     "GammaPredictor",

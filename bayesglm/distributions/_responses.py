@@ -186,6 +186,79 @@ class BernoulliPredictor(PredictorDistribution):
         return rng.random(mean.shape) < mean
 
 
+class BinomialPredictor(PredictorDistribution):
+    """Successes in a known number of trials, ``1 / scale``, each with the probability that the inverse link gives.
+
+    `scale` is what the variance of the share of successes is divided by: McCullagh, Nelder (1989), section 2.2.2.
+    doi:10.1007/978-1-4899-3242-6
+    """
+
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
+    def support(self):
+        """Integers from 0 to the number of trials."""
+        return constraints.integer_interval(0, self.total_count)
+
+    @property
+    def total_count(self):
+        """Number of trials."""
+        return jnp.round(1.0 / self.scale)
+
+    @property
+    def mean(self):
+        """Expected number of successes."""
+        return self.total_count * self.inverse_link(self.eta)
+
+    def loss(self, value):
+        """Return the cross-entropy, summed over trials."""
+        log_q = log_complement(self.inverse_link, self.eta)
+        return -(value * self.log_mean() + (self.total_count - value) * log_q)
+
+    def log_base(self, value):
+        """Return the log binomial coefficient."""
+        total = self.total_count
+        return gammaln(total + 1.0) - gammaln(value + 1.0) - gammaln(total - value + 1.0)
+
+    def sample(self, key, sample_shape=()):
+        """Draw numbers of successes."""
+        assert is_prng_key(key)
+        shape = sample_shape + self.batch_shape
+        probability = jnp.broadcast_to(self.inverse_link(self.eta), shape)
+        return jax.random.binomial(key, self.total_count, probability, shape, self.eta.dtype)
+
+    # Of the number of successes, whose mean is `mean`.
+
+    @staticmethod
+    def variance_of(mean, scale):
+        """Return ``mean (1 - scale mean)``."""
+        return mean * (1.0 - scale * mean)
+
+    @staticmethod
+    def excess_kurtosis_of(mean, scale):
+        """Return ``1 / variance - 6 scale``."""
+        return 1.0 / (mean * (1.0 - scale * mean)) - 6.0 * scale
+
+    @staticmethod
+    def cdf_of(value, mean, scale):
+        """Return the regularised incomplete beta function."""
+        total = _total(scale)
+        return special.bdtr(np.clip(np.floor(value), 0.0, total), total, _share(mean, scale))
+
+    @staticmethod
+    def draw_of(rng, mean, scale):
+        """Draw numbers of successes."""
+        return rng.binomial(_total(scale), _share(mean, scale))
+
+
+def _total(scale) -> np.ndarray:
+    """Return numbers of trials."""
+    return np.round(1.0 / np.asarray(scale, float)).astype(np.int64)
+
+
+def _share(mean, scale):
+    """Return a probability that rounding has not moved beyond 0 or 1."""
+    return np.clip(mean * scale, 0.0, 1.0)
+
+
 class CategoricalPredictor(PredictorDistribution):
     """Class indices; `eta` has the classes on its last axis and the inverse link gives log-probabilities."""
 

@@ -100,7 +100,8 @@ def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
         found.variance[fitted == 0] = 0.0
     else:
         rows = family, at.shared, at.lanes, theta
-        found = _robust.variances(sandwich, given, problem.rows.n, dof, *rows)
+        trials = None if problem.rows.trials is None else problem.rows.trials.T
+        found = _robust.variances(sandwich, given, problem.rows.n, dof, trials, *rows)
         if free and sandwich.kind in _robust.HETEROSCEDASTIC:
             found = found._replace(dof=np.repeat(dof[:, None], found.dof.shape[1], axis=1))
     positive = problem.layout.spread(at.least > 0)

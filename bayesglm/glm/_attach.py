@@ -188,7 +188,7 @@ def _check_groups(layout: Layout, tree) -> None:
             name: neuron if name in ("khat", "importance_ess") else per_draw for name in tree["sample_stats"].data_vars
         },
         "observed_data": {"y": ("sample", *neuron)},
-        "constant_data": {"sample_weight": ("sample", *neuron)},
+        "constant_data": dict.fromkeys(("sample_weight", "n_trials"), ("sample", *neuron)),
         "log_prior": {"coef": per_draw, "intercept": per_draw, "scale": per_draw},
     }  # fmt: skip
     for group in known.keys() & tree.children.keys():

@@ -287,7 +287,8 @@ class Estimator(BaseEstimator):
             Rows with a NaN or Inf are left out. A matrix in a file (a NumPy memory map, an HDF5 or zarr array) is
             read piece by piece, and may be larger than memory.
         y : array (samples,) or (samples, neurons)
-            Responses or class labels. A missing (NaN) response is left out for its neuron.
+            Responses or class labels; of Binomial (samples, 2) or (samples, neurons, 2), numbers of successes and of
+            failures. A missing (NaN) response is left out for its neuron.
         init_params : tuple (coef, intercept), optional
             Where to start; by default zero coefficients and the intercepts that match the mean response.
         sample_weight : array (samples,) or (samples, neurons), optional

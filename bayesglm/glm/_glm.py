@@ -26,8 +26,9 @@ class GLM(Estimator):
     Parameters
     ----------
     observation_model : str or Observations
-        ``"Poisson"``, ``"Gamma"``, ``"Gaussian"``, ``"Bernoulli"``, ``"NegativeBinomial"`` (with a dispersion held at
-        1; pass an instance with another, or with ``scale="estimate"``), or an instance.
+        ``"Poisson"``, ``"Gamma"``, ``"Gaussian"``, ``"Bernoulli"``, ``"Binomial"`` (`y` has successes and failures on
+        its last axis), ``"NegativeBinomial"`` (with a dispersion held at 1; pass an instance with another, or with
+        ``scale="estimate"``), ``"ZeroInflatedPoisson"``, or an instance.
     inverse_link_function : str or callable, optional
         Maps the linear predictor to the mean. By default that of the observation model: ``exp`` for counts,
         ``one_over_x`` for Gamma, ``identity`` for Gaussian, ``logistic`` for Bernoulli.
@@ -150,7 +151,7 @@ class GLM(Estimator):
         tell(told)
         return shown(value)
 
-    def simulate(self, random_key, feedforward_input, *, offset=None):
+    def simulate(self, random_key, feedforward_input, *, offset=None, n_trials=None):
         """Draw responses of the fitted model.
 
         Parameters
@@ -158,6 +159,8 @@ class GLM(Estimator):
         random_key : JAX random key or int
         feedforward_input, offset
             As X and offset in :meth:`predict`.
+        n_trials : int or array (samples,) or (samples, neurons), optional
+            For Binomial, of how many trials successes are counted; by default one.
 
         Returns
         -------
@@ -169,7 +172,7 @@ class GLM(Estimator):
         random_key = _sampling.check_key(random_key)
         with jax.enable_x64(True):
             rate = _prediction.mean(fit, *new_rows(fit, feedforward_input, offset))
-            drawn, rate, told = _prediction.simulate(fit, random_key, rate)
+            drawn, rate, told = _prediction.simulate(fit, random_key, rate, n_trials)
         tell(told)
         layout = fit.layout
         drawn = layout.decode(drawn) if layout.classifier else jnp.asarray(drawn)
@@ -275,13 +278,13 @@ class GLM(Estimator):
         tell(found.messages)
         return self
 
-    def predict_interval(self, X, prob=0.94, kind="mean", *, offset=None):
+    def predict_interval(self, X, prob=0.94, kind="mean", *, offset=None, n_trials=None):
         """Return equal-tailed posterior intervals of the mean response, or of a new response.
 
         Parameters
         ----------
-        X, offset
-            As in :meth:`predict`, of any length.
+        X, offset, n_trials
+            As in :meth:`simulate`.
         prob : float
             Probability inside.
         kind : "mean" or "response"
@@ -300,18 +303,19 @@ class GLM(Estimator):
         found = needed(self._posterior, "predict_interval")
         with jax.enable_x64(True):
             rows = new_rows(found.fit, X, offset, np.float64)
-            ends = posterior.interval(found.draws(), *rows, prob, kind)
+            how = prob, kind, _prediction.trials_of(found.fit, n_trials, len(rows[0]))
+            ends = posterior.interval(found.draws(), *rows, *how)
         ends = map(np.exp, ends) if found.fit.layout.classifier else ends
         return tuple(found.fit.layout.like(X, shown(end)) for end in ends)
 
-    def posterior_predictive(self, random_key, X, *, num_draws=None, offset=None):
+    def posterior_predictive(self, random_key, X, *, num_draws=None, offset=None, n_trials=None):
         """Draw responses at new rows, one for each posterior draw.
 
         Parameters
         ----------
         random_key : JAX random key
-        X, offset
-            As in :meth:`predict`. The result grows with rows times draws: pass long data in pieces, or few draws.
+        X, offset, n_trials
+            As in :meth:`simulate`. The result grows with rows times draws: pass long data in pieces, or few draws.
         num_draws : int, optional
             Draws of each chain, evenly spaced; by default all.
 
@@ -325,7 +329,8 @@ class GLM(Estimator):
         thin = found.thinned(num_draws)
         with jax.enable_x64(True):
             rows = new_rows(found.fit, X, offset, np.float64)
-            drawn = posterior.draw_responses(found.draws(thin), key, *rows)
+            trials = _prediction.trials_of(found.fit, n_trials, len(rows[0]))
+            drawn = posterior.draw_responses(found.draws(thin), key, *rows, trials)
         drawn = drawn.reshape(-1, len(thin), *drawn.shape[1:])
         return found.fit.layout.decode(drawn) if found.fit.layout.classifier else shown(drawn)
 

@@ -62,6 +62,7 @@ def model_of(problem, settings, scale, intercept_prior, weak) -> joint_model.Mod
         scale=scale,
         intercept_prior=intercept_prior,
         weak=weak,
+        trials=None if rows.trials is None else layout.squeeze(rows.trials),
     )
 
 

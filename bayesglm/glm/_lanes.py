@@ -78,7 +78,7 @@ def build(problem: Problem, priors: Priors, chains: int) -> tuple[Family, Shared
     """
     many, n_neurons = problem.n_lanes, problem.n_neurons
     responses, classes = n_neurons // many, problem.n_classes or 1
-    y, weight, offset, _ = problem.in_lanes(problem.rows.weight)
+    y, weight, offset, _ = problem.in_lanes(problem.rows.mass)
     X = problem.rows.design.matrix
     X = X if isinstance(X, Stored) else jax.device_put(X)
     by_lane = lambda a: np.asarray(a, float).reshape(many, responses)  # noqa: E731

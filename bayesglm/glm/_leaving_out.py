@@ -29,18 +29,19 @@ def pointwise(found: Posterior, rows: Rows, reff=None, key=None, whole: bool = F
     check_counts(found.fit.settings.observation_model, rows.y, rows.weight)
     check_trained(rows, found.fit, found)
     matrix, shift, y = rows.design.matrix, layout.beside(rows.offset), rows.y
+    trials = rows.trials
     weight = np.broadcast_to(np.asarray(rows.weight, float), y.shape)
     if (weight > 0).sum() > posterior.MAX_CELLS and not whole:
         count = posterior.MAX_CELLS // y.shape[1]
         some = np.sort(np.random.default_rng(0).choice(len(y), count, replace=False))
         matrix, y, weight = matrix[some], y[some], weight[some]
-        shift = None if shift is None else shift[some]
+        shift, trials = (None if a is None else a[some] for a in (shift, trials))
     uniform = None if key is None else layout.squeeze(np.asarray(jax.random.uniform(key, y.shape)))
     if reff is None:
         reff = posterior.relative_efficiency(found.variables)
         reff = np.minimum(reff, posterior.importance_ess(found.tree) / len(draws.intercept))
-    y, weight = layout.squeeze(y), layout.squeeze(weight)
-    cells = posterior.pointwise(draws, matrix, y, shift, weight, reff, uniform)
+    y, weight, trials = (None if a is None else layout.squeeze(a) for a in (y, weight, trials))
+    cells = posterior.pointwise(draws, matrix, y, shift, weight, reff, uniform, trials)
     return weight > 0, cells, rows.n
 
 

@@ -34,13 +34,16 @@ class Loss:
         # the axes of many neurons, whatever the user's are
         coef = jnp.where(problem.mask, coef, 0.0).reshape(len(coef), *_many(problem))
         intercept = jnp.reshape(params[1], _many(problem))
-        eta, y = predictor(matrix, coef, intercept, offset), jnp.reshape(y, (len(matrix), -1))
+        eta, trials = predictor(matrix, coef, intercept, offset), None
+        if problem.rows.trials is not None:  # successes and failures
+            y, trials = y[..., 0], jnp.reshape(jnp.sum(y, axis=-1), (len(matrix), -1))
+        y = jnp.reshape(y, (len(matrix), -1))
         if weight is not None:  # a predictor at which no family has a loss that is not finite
             used = jnp.broadcast_to(weight > 0, y.shape)
             eta = jnp.where(used.reshape(used.shape + (1,) * (eta.ndim - 2)), eta, 1.0)
         scale = 1.0  # of classes, which have none
         if problem.n_classes is None:
-            scale = jnp.asarray(problem.dispersion, eta.dtype)
+            scale = jnp.asarray(problem.dispersion, eta.dtype) if trials is None else 1.0 / trials
         each = sample_loss(problem.observation_model, y, eta, problem.inverse_link, scale)
         if weight is None:
             return jnp.sum(jnp.mean(each, axis=0))
@@ -95,7 +98,8 @@ class Task:
         X = jax.tree.unflatten(
             design.structure, [jnp.asarray(X[:, leaf]) for leaf in design.slices]
         )
-        y = self.problem.layout.squeeze(rows.y[kept])
+        y = rows.y if rows.trials is None else np.stack([rows.y, rows.trials - rows.y], axis=-1)
+        y = self.problem.layout.squeeze(y[kept])
         weight = weight[kept]
         if rows.offset is None and (weight == 1).all():
             return X, jnp.asarray(y)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _families, observation_models, posterior
+from bayesglm import _design, _families, observation_models, posterior
 from bayesglm._input import is_one_of
 from bayesglm._layout import shown
 from bayesglm._messages import Message
@@ -70,11 +70,38 @@ def mean_and_sd(found: Posterior | None, fit: Fit, X, offset):
     return tuple(fit.layout.like(X, shown(value)) for value in moments)
 
 
-def simulate(fit: Fit, key, rate):
+def trials_of(fit: Fit, n_trials, n_samples: int) -> np.ndarray | None:
+    """Return numbers of trials (samples, *neurons) of new responses, or None where each is one.
+
+    Raises
+    ------
+    ValueError
+        If they are no whole numbers from one on, do not fit the rows, or the family has none.
+    """
+    if n_trials is None:
+        return None
+    model = fit.settings.observation_model
+    if not _families.has_trials(model):
+        raise ValueError(
+            f"`n_trials` is for numbers of successes (Binomial); {type(model).__name__} has no trials."
+        )
+    trials, shape = _design.to_numeric(n_trials, "n_trials"), (n_samples, *fit.layout.neurons)
+    if trials.shape not in ((), shape[:1], shape):
+        raise ValueError(
+            f"`n_trials` has shape {trials.shape}; expected one number, {shape[:1]} or {shape}."
+        )
+    if not ((trials >= 1) & (trials == np.round(trials))).all():
+        raise ValueError("`n_trials` must be whole numbers of at least 1.")
+    trials = trials.reshape(trials.shape + (1,) * (len(shape) - trials.ndim) * (trials.ndim > 0))
+    return np.broadcast_to(trials, shape)
+
+
+def simulate(fit: Fit, key, rate, n_trials=None):
     """Return responses drawn at means, what is shown as means, and what to tell the user."""
     model, classifier = fit.settings.observation_model, fit.layout.classifier
-    rate = jnp.asarray(rate)
-    drawn = model.sample_generator(key, rate, scale=jnp.asarray(fit.dispersion))
+    trials, rate = trials_of(fit, n_trials, len(rate)), jnp.asarray(rate)
+    scale = jnp.asarray(fit.dispersion if trials is None else 1.0 / trials)
+    drawn = model.sample_generator(key, rate, scale=scale)
     if classifier:
         told = (_MISSING,) if np.isnan(rate).any() else ()
         rate = jnp.sum(jnp.where(drawn > 0, rate, 0.0), axis=-1)
@@ -93,6 +120,7 @@ def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool
     """
     y = fit.layout.squeeze(rows.y)
     weight = fit.layout.squeeze(np.broadcast_to(rows.weight, rows.y.shape))
+    trials = None if rows.trials is None else fit.layout.squeeze(rows.trials)
     plain, told = aggregate in (jnp.mean, np.mean), ()
     if weighted and not plain:
         raise ValueError("`sample_weight` works with the default `aggregate_sample_scores` only.")
@@ -105,13 +133,15 @@ def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool
         n = filled_length(len(y), rate.nbytes)
         cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))
         y, rate, weight = fill(y, n), fill(rate, n), fill(weight, n, 0)
+        trials = None if trials is None else fill(trials, n)
         average = lambda s: jnp.sum(jnp.where(cells > 0, cells * s, 0.0)) / jnp.sum(cells)  # noqa: E731
     else:
         used = (weight > 0).reshape(len(y), -1).all(axis=1)
         y, rate, weight = y[used], rate[used], weight[used]
+        trials = None if trials is None else trials[used]
         average = aggregate
     given = fit.settings.observation_model, jnp.asarray(y), jnp.asarray(rate), weight
-    return score_with(*given, fit.scale, score_type, average), told
+    return score_with(*given, fit.scale, score_type, average, trials), told
 
 
 def check_score_type(score_type) -> None:
@@ -122,28 +152,29 @@ def check_score_type(score_type) -> None:
         )
 
 
-def score_with(model, y, rate, weight, scale, score_type, mean):
+def score_with(model, y, rate, weight, scale, score_type, mean, trials=None):
     """Return a score of rows in the shape of their means, averaged by `mean`."""
     each = lambda scores: scores  # noqa: E731
+    null = _null_rate(y, rate, weight, trials)
+    if trials is not None:
+        how = {"scale": 1.0 / jnp.asarray(trials)}
+    elif score_type == "pseudo-r2-Cohen" and not _families.estimates_scale(model):
+        how = {}  # a dispersion that is a factor cancels, and is 1
+    else:
+        how = {"scale": dispersion(model, scale)}
     if score_type == "pseudo-r2-Cohen":
-        # a dispersion that is a factor cancels, and is 1; one that was estimated within the loss does not
-        how = {"scale": dispersion(model, scale)} if _families.estimates_scale(model) else {}
-        total = mean(model.deviance(y, _null_rate(y, rate, weight), **how))
+        total = mean(model.deviance(y, null, **how))
         return (total - mean(model.deviance(y, rate, **how))) / total
-    scale = dispersion(model, scale)
-    value = mean(model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each))
+    value = mean(model.log_likelihood(y, rate, aggregate_sample_scores=each, **how))
     if score_type == "log-likelihood":
         return value
-    null = _null_rate(y, rate, weight)
-    return 1.0 - value / mean(
-        model.log_likelihood(y, null, scale=scale, aggregate_sample_scores=each)
-    )
+    return 1.0 - value / mean(model.log_likelihood(y, null, aggregate_sample_scores=each, **how))
 
 
-def _null_rate(y, rate, weight):
+def _null_rate(y, rate, weight, trials=None):
     """Mean of each neuron's scored responses (log of class frequencies), in the shape of `rate`."""
     weight = jnp.asarray(weight)
-    total = weight.sum(axis=0)
+    total = weight.sum(axis=0) if trials is None else (weight * trials).sum(axis=0)
     if rate.ndim == y.ndim:
         return jnp.broadcast_to(jnp.sum(weight * y, axis=0) / total, rate.shape)
     hits = (y[..., None] == jnp.arange(rate.shape[-1])) * weight[..., None]

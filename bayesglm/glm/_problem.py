@@ -138,7 +138,7 @@ class Problem:
         """
         rows, lanes = self.rows, self.n_lanes
         X = rows.design.matrix
-        n, row_weight = rows.n, rows.weight
+        n, row_weight = rows.n, rows.mass
         if balanced:
             n, row_weight = self.layout.balanced(n, row_weight)
         n_chunks = chunks_of(lanes)
@@ -155,7 +155,7 @@ class Problem:
         )
         if not isinstance(X, Stored):
             parts = tuple(part() for part in parts)
-        power = self.mean(np.square(rows.y, dtype=float)).reshape(lanes, -1).mean(axis=1)
+        power = self.mean(np.square(rows.share, dtype=float)).reshape(lanes, -1).mean(axis=1)
         width = lanes + -lanes % n_chunks
         shards = Shards(parts, len(X), width, n_chunks, X.dtype, self.centre(), small)
         prior, mask = self.prior.in_lanes(lanes), self.to_lanes(self.mask)
@@ -185,11 +185,8 @@ class Problem:
 
     def sample(self, n_rows: int) -> Problem:
         """Return the problem of some of the rows, from all over the data, in memory."""
-        rows = self.rows
-        where = _design.stretches(len(rows.y), n_rows)
-        some = lambda a: None if a is None else np.concatenate([a[w] for w in where])  # noqa: E731
-        design = rows.design.with_matrix(some(rows.design.matrix))
-        return replace(self, rows=Rows(design, *map(some, (rows.y, rows.weight, rows.offset))))
+        where = _design.stretches(len(self.rows.y), n_rows)
+        return replace(self, rows=self.rows.at(where))
 
     def _part(self, matrix, put, row_weight, n_chunks: int, begin: int, end: int, new: int) -> Data:
         """Return the rows of one shard; those before `new` belong to another one."""
@@ -217,7 +214,7 @@ class Problem:
         offset = None
         if rows.offset is not None:
             offset = self.layout.offset_in_lanes(rows.offset[begin:end]).astype(dtype)
-        data = (full(last(rows.y).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
+        data = (full(last(rows.share).reshape(lanes, -1, end - begin)), full(weight.astype(dtype)))
         scale = full(self.dispersion.reshape(lanes, -1, 1).astype(dtype))
         return (*data, None if offset is None else full(offset), scale)
 
@@ -225,24 +222,22 @@ class Problem:
         """Return the problem of the neurons with the given indices."""
         if np.array_equal(neurons, np.arange(self.n_neurons)):
             return self
-        rows = self.rows
-        some = lambda a: a[:, neurons] if a.shape[1] > 1 else a  # noqa: E731
-        offset = None if rows.offset is None else some(rows.offset)
-        rows = Rows(rows.design, rows.y[:, neurons], some(rows.weight), offset)
+        rows = self.rows.select(neurons)
         prior = self.prior.select(neurons)
         scale = None if self.scale is None else self.scale[neurons]
         layout = replace(self.layout.select(neurons), tied=prior.ties(len(neurons)))
         return replace(self, rows=rows, layout=layout, prior=prior, scale=scale)
 
     def mean(self, values) -> np.ndarray:
-        """Return the weighted mean over rows of values (samples, neurons), per neuron."""
-        weight = np.broadcast_to(self.rows.weight, values.shape)
-        total = np.maximum(self.rows.n, np.finfo(float).tiny)
+        """Return the mean over rows, or their trials, of values (samples, neurons), per neuron."""
+        mass = self.rows.mass
+        total = np.maximum(mass.sum(axis=0, dtype=float), np.finfo(float).tiny)
+        weight = np.broadcast_to(mass, values.shape)
         return np.einsum("nk,nk->k", weight, values, dtype=float) / total
 
     def mean_response(self) -> np.ndarray:
         """Return the mean response of each neuron, (neurons,), or its class frequencies, (neurons, classes)."""
-        y = self.rows.y
+        y = self.rows.share
         if self.n_classes is None:
             return self.mean(y)
         return np.stack([self.mean(y == k) for k in range(self.n_classes)], -1)
@@ -262,7 +257,7 @@ class Problem:
         rows = self.rows
         intercept = links.link_value(self.inverse_link, self.mean_response())
         if rows.offset is not None:
-            spread = rows.weight if self.n_classes is None else rows.weight[..., None]
+            spread = rows.mass if self.n_classes is None else rows.mass[..., None]
             shift = np.sum(spread * rows.offset, axis=0) / np.sum(spread, axis=0)
             intercept = intercept - shift
         intercept = np.where(

@@ -92,7 +92,7 @@ def _of_rows(fit: Fit, found: Posterior | None, problem: Problem, order, loo: bo
     parts: dict[str, Any] = {"responses": responses}
     at = None
     if few or found is None:
-        at = _asymptotics.local(at_prior, fit, responses.scale, weak)
+        at = _asymptotics.local(at_prior, fit, _scale(fit, found), weak)
     if few:
         looked = _curvature.look(*at[:3], at.hessian, at.root, fit.layout.feature_labels)
         parts["curvature"] = Curvature(*map(problem.layout.spread, looked))
@@ -110,11 +110,16 @@ def _check_rows(rows: Rows, fit: Fit, found: Posterior | None) -> None:
     if found is None:
         _leaving_out.check_trained(rows, fit, None)
         return
-    sampled = found.tree["observed_data"]["y"].values
-    now = fit.layout.squeeze(rows.y)
-    if sampled.shape != now.shape or not np.array_equal(sampled, now):
+    trials = found.tree.get("constant_data", {}).get("n_trials")
+    _check_same(found.tree["observed_data"]["y"], fit.layout.squeeze(rows.y), "values")
+    if rows.trials is not None and trials is not None:
+        _check_same(trials, fit.layout.squeeze(rows.trials), "numbers of trials")
+
+
+def _check_same(sampled, now, what: str) -> None:
+    if sampled.shape != now.shape or not np.array_equal(sampled.values, now):
         other = (
-            "has other values"
+            f"has other {what}"
             if sampled.shape == now.shape
             else f"has shape {now.shape}, not {sampled.shape}"
         )
@@ -211,26 +216,34 @@ def _responses(problem: Problem, fit: Fit, found: Posterior | None, order) -> Re
     eta = predictor(X, coef, intercept, layout.beside(rows.offset))
     ones = jnp.ones(eta.shape)
     mean, slope = map(np.asarray, jax.jvp(problem.inverse_link, (jnp.asarray(eta),), (ones,)))
-    sampled = found is not None and "scale" in found.variables
-    scale = found.variables["scale"].mean(("chain", "draw")).values if sampled else fit.dispersion
-    scale = np.broadcast_to(np.asarray(scale, float).ravel(), (layout.n_neurons,))
+    scale = _scale(fit, found)
+    trials = None if rows.trials is None else layout.squeeze(rows.trials)
     weight = np.broadcast_to(rows.weight, rows.y.shape)
     own = layout.squeeze(weight)
     by_neuron = lambda s: jnp.sum(jnp.where(own > 0, own * s, 0.0), axis=0) / own.sum(axis=0)  # noqa: E731
     given = model, jnp.asarray(layout.squeeze(rows.y)), jnp.asarray(mean), own
     shown = jnp.asarray(layout.each(scale))
     scores = [
-        np.atleast_1d(np.asarray(_prediction.score_with(*given, shown, kind, by_neuron)))
+        np.atleast_1d(np.asarray(_prediction.score_with(*given, shown, kind, by_neuron, trials)))
         for kind in ("pseudo-r2-McFadden", "pseudo-r2-Cohen")
     ]
     dof = rows.n - len(coef) - 1 if fit.dof is None else fit.dof
-    mean = layout.widen(mean)
+    if trials is not None:
+        mean, slope, scale = trials * mean, trials * slope, 1.0 / rows.trials
+    mean, scale = layout.widen(mean), np.broadcast_to(scale, rows.y.shape)
     return Responses(
         model, rows.y, weight, np.exp(mean) if layout.classifier else mean, scale,
         np.broadcast_to(np.asarray(dof, float).ravel(), (layout.n_neurons,)), *scores,
         layout.widen(eta), layout.widen(slope), X, layout.widen(problem.mask), layout.widen(coef),
         [_called(name) for name in layout.feature_labels], order,
     )  # fmt: skip
+
+
+def _scale(fit: Fit, found: Posterior | None) -> np.ndarray:
+    """Return the posterior means of the dispersions (neurons,), or those of the fit."""
+    sampled = found is not None and "scale" in found.variables
+    scale = found.variables["scale"].mean(("chain", "draw")).values if sampled else fit.dispersion
+    return np.broadcast_to(np.asarray(scale, float).ravel(), (fit.layout.n_neurons,))
 
 
 def _centre(problem: Problem, fit: Fit, found: Posterior | None):
@@ -249,12 +262,16 @@ def _replicates(problem: Problem, found: Posterior) -> Replicates | None:
     if problem.layout.classifier:
         return None
     rows, weight, y = _copies(problem.rows)
+    trials = problem.rows.trials
+    trials = None if trials is None else problem.layout.squeeze(trials[rows])
     chains, draws = found.shape
     count = np.clip(_REPLICATED_CELLS // max(y.size, 1), _LEAST_DRAWS, _MOST_DRAWS) // chains
     thin = np.linspace(0, draws - 1, max(1, min(count, draws))).astype(int)
     shift = problem.layout.beside(problem.rows.offset)
     shift = None if shift is None else shift[rows]
-    drawn = posterior.replicate(found.draws(thin), problem.rows.design.matrix[rows], shift)
+    drawn = posterior.replicate(
+        found.draws(thin), problem.rows.design.matrix[rows], shift, trials=trials
+    )
     drawn = drawn.reshape(len(drawn), len(rows), -1)
     statistics = _statistics(problem.observation_model)
     return Replicates(

@@ -191,7 +191,7 @@ def pieces(family, lanes, hessian, covariance) -> Pieces:
 
 
 def with_rows(
-    given: Pieces, sandwich: Sandwich, family, X, lanes, theta, some: slice, rows
+    given: Pieces, sandwich: Sandwich, family, X, lanes, theta, some: slice, rows, trials=None
 ) -> Pieces:
     """Return the pieces of some lanes with what some rows say at the fit.
 
@@ -200,6 +200,8 @@ def with_rows(
     theta : array (lanes, columns, features + 1)
     rows : tuple
         Begin, end, and the first row that has not been seen before.
+    trials : array (neurons, samples), optional
+        By which the weights of the lanes are multiplied: a copy of a row is that of all its trials.
     """
     begin, end, new = rows
     neurons = slice(some.start * family.responses, some.stop * family.responses)
@@ -219,6 +221,10 @@ def with_rows(
     if bends:
         bend = np.moveaxis(np.asarray(bend).reshape(classes, *slope.shape), 0, 2)
         bend = np.where(alive[:, None], bend, 0.0)
+    if trials is not None:
+        each = trials[neurons, begin:end]
+        weight, slope = weight / each, slope * each[:, None]
+        bend = None if bend is None else bend * each[:, None, None]
     X = np.column_stack([X, np.ones(len(X))])
     return given._replace(X=X, weight=weight, slope=slope, bend=bend, **own)
 
@@ -265,13 +271,17 @@ class Variances(NamedTuple):
     maxlags: np.ndarray | None = None
 
 
-def variances(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, theta) -> Variances:
+def variances(
+    sandwich: Sandwich, given: Pieces, n, dof, trials, family, shared, lanes, theta
+) -> Variances:
     """Return sandwich variances.
 
     Parameters
     ----------
     n, dof : arrays (neurons,)
         Sum of the weights, and residual degrees of freedom.
+    trials : array (neurons, samples), or None
+        As :func:`with_rows` takes them.
     theta : array (lanes, columns, features + 1)
         The fit.
 
@@ -294,7 +304,7 @@ def variances(sandwich: Sandwich, given: Pieces, n, dof, family, shared, lanes, 
         neurons = range(some.start * each, some.stop * each)
         sums = [None] * len(neurons)
         for rows in blocks:
-            part = with_rows(given, sandwich, family, X, lanes, theta, some, rows)
+            part = with_rows(given, sandwich, family, X, lanes, theta, some, rows, trials)
             for k in range(len(neurons)):
                 sums[k] = _joined(sandwich, sums[k], _meat(sandwich, part, k, rows))
         found += [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesglm import _design, labels, rows
+from bayesglm import _design, _families, labels, rows
 from bayesglm._design import Design, Stored
 from bayesglm._input import require_y, to_labels
 from bayesglm._layout import Layout
@@ -37,6 +37,8 @@ class Rows:
     offset : array broadcastable to (samples, neurons[, classes]), or None
     missing : bool array (samples, neurons), or None if nothing is
         Responses that cannot be used, their own value or a feature being missing.
+    trials : array (samples, neurons), or None
+        Number of trials that a response is the number of successes of.
     """
 
     design: Design
@@ -44,6 +46,17 @@ class Rows:
     weight: np.ndarray
     offset: np.ndarray | None
     missing: np.ndarray | None = None
+    trials: np.ndarray | None = None
+
+    @property
+    def share(self) -> np.ndarray:
+        """Responses as what the inverse link gives the mean of: shares of successes where there are trials."""
+        return self.y if self.trials is None else self.y / self.trials
+
+    @property
+    def mass(self) -> np.ndarray:
+        """How often the loss of a share counts: the weight of the row times its trials."""
+        return self.weight if self.trials is None else self.weight * self.trials
 
     @property
     def n(self) -> np.ndarray:
@@ -53,7 +66,7 @@ class Rows:
     def filled(self) -> Rows:
         """Return these rows with others of no weight, so that programs compiled for another number of rows serve."""
         X = self.design.matrix
-        arrays = [a for a in (X, self.y, self.weight, self.offset) if a is not None]
+        arrays = [a for a in (X, self.y, self.weight, self.offset, self.trials) if a is not None]
         n = (
             len(X)
             if isinstance(X, Stored)
@@ -61,10 +74,10 @@ class Rows:
         )
         if n == len(X):
             return self
-        offset = None if self.offset is None else fill(self.offset, n)
+        more = lambda a: None if a is None else fill(a, n)  # noqa: E731
         return replace(
             self, design=self.design.with_matrix(fill(X, n)), y=fill(self.y, n),
-            weight=fill(self.weight, n, 0), offset=offset,
+            weight=fill(self.weight, n, 0), offset=more(self.offset), trials=more(self.trials),
         )  # fmt: skip
 
     def double(self) -> Rows:
@@ -72,7 +85,25 @@ class Rows:
         wide = lambda a: None if a is None else np.asarray(a, np.float64)  # noqa: E731
         y, X = self.y if self.y.dtype.kind == "i" else wide(self.y), self.design.matrix
         design = self.design.with_matrix(X.astype(np.float64) if isinstance(X, Stored) else wide(X))
-        return replace(self, design=design, y=y, weight=wide(self.weight), offset=wide(self.offset))
+        return replace(
+            self, design=design, y=y, weight=wide(self.weight), offset=wide(self.offset),
+            trials=wide(self.trials),
+        )  # fmt: skip
+
+    def select(self, neurons) -> Rows:
+        """Return these rows for the neurons with the given indices."""
+        some = lambda a: a if a is None or a.shape[1] == 1 else a[:, neurons]  # noqa: E731
+        trials = None if self.trials is None else self.trials[:, neurons]
+        return Rows(
+            self.design, self.y[:, neurons], some(self.weight), some(self.offset), trials=trials
+        )
+
+    def at(self, where) -> Rows:
+        """Return some of these rows, in memory, given the slices that they are in."""
+        some = lambda a: None if a is None else np.concatenate([a[w] for w in where])  # noqa: E731
+        design = self.design.with_matrix(some(self.design.matrix))
+        arrays = map(some, (self.y, self.weight, self.offset))
+        return Rows(design, *arrays, trials=some(self.trials))
 
     def left_out(self, neurons=None) -> str:
         """Return in words what was left out because something is missing; empty if nothing was.
@@ -98,14 +129,16 @@ class Rows:
         return text
 
 
-def check_y(y: np.ndarray, population: bool) -> np.ndarray:
-    """Return the responses as an array (samples, neurons), float or labels.
+def check_y(y: np.ndarray, population: bool, pairs: bool = False) -> np.ndarray:
+    """Return the responses as an array (samples, neurons), float or labels; (samples, neurons, 2) of pairs.
 
     Raises
     ------
     ValueError
         If the number of dimensions is wrong.
     """
+    if pairs:
+        return _check_pairs(y, population)
     if y.ndim != 1 + population:
         wanted = "2-dimensional, (samples, neurons)" if population else "1-dimensional, (samples,)"
         advice = (
@@ -116,6 +149,16 @@ def check_y(y: np.ndarray, population: bool) -> np.ndarray:
         raise ValueError(f"`y` must be {wanted}, but has shape {y.shape}. {advice}")
     if len(y) and y.size == 0:
         raise ValueError(f"`y` has no neurons: its shape is {y.shape}. Give one column for each.")
+    return y if population else y[:, None]
+
+
+def _check_pairs(y: np.ndarray, population: bool) -> np.ndarray:
+    if y.ndim != 2 + population or y.shape[-1] != 2:
+        wanted = "(samples, neurons, 2)" if population else "(samples, 2)"
+        raise ValueError(
+            f"`y` must hold the numbers of successes and of failures, {wanted}, but has shape {y.shape}. Use "
+            "`np.stack([successes, trials - successes], axis=-1)`, or Bernoulli for zeros and ones."
+        )
     return y if population else y[:, None]
 
 
@@ -150,15 +193,20 @@ def checked(
     require_y(y)
     classifier = settings.classifier
     given = to_labels(y) if classifier else _design.to_numeric(y, "y")
-    responses = check_y(given, settings.population)
+    pairs = not classifier and _families.has_trials(settings.observation_model)
+    responses = check_y(given, settings.population, pairs)
     if len(responses) != design.n_samples:
         raise ValueError(
             f"`X` and `y` must have the same number of samples, but have {design.n_samples} and {len(responses)}."
         )
     of = _labels if classifier else _numbers
     responses, used = of(responses, settings, classes, design.matrix.dtype)
-    dtype = design.matrix.dtype
+    dtype, trials = design.matrix.dtype, None
     weight = _check_weight(sample_weight, used.shape).astype(dtype, copy=False)
+    if pairs:
+        responses, trials = responses[..., 0], responses.sum(axis=-1)
+        if (trials == 0).any():
+            weight, trials = weight * (trials > 0), np.maximum(trials, dtype.type(1))
     if not used.all():
         weight = weight * used
     finite = rows.finite_rows(design.matrix)
@@ -175,7 +223,7 @@ def checked(
     n_neurons = responses.shape[1]
     layout = Layout.of(settings.population, settings.n_classes, classes, design, y, n_neurons)
     shift = layout.offset(offset, design.n_samples, dtype)
-    return Rows(design, responses, weight, shift, missing), layout
+    return Rows(design, responses, weight, shift, missing, trials), layout
 
 
 def _zeroed(X, bad):
@@ -184,14 +232,16 @@ def _zeroed(X, bad):
 
 
 def _numbers(y, settings: Settings, _, dtype):
-    """Return responses, filled where they are missing, and where they are not."""
+    """Return responses, filled where they are missing, and where they are not; a pair is there or not as a whole."""
     y = np.ascontiguousarray(y, dtype)  # sums depend on the layout, in the last digit
     _refuse_infinite(y)
     used = ~np.isnan(y)
+    used = used.all(axis=-1) if y.ndim > 2 else used
     if hasattr(settings.observation_model, "check_support"):
-        known = y if used.all() else np.where(used, y, np.nan)
-        settings.observation_model.check_support(known if settings.population else known[:, 0])
-    return (y if used.all() else np.where(used, y, dtype.type(_FILL))), used
+        settings.observation_model.check_support(y if settings.population else y[:, 0])
+    if not used.all():
+        y = np.where(used if y.ndim == 2 else used[..., None], y, dtype.type(_FILL))
+    return y, used
 
 
 def _labels(y, _, classes, __):

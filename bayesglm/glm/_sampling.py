@@ -134,10 +134,16 @@ def _tree(problem: Problem, fit: Fit, sampled, options: Options, priors, log_pri
         "mixture_neurons": np.flatnonzero(sampled.mixture),
         "fit_warnings": "\n".join(warned),
     }
-    given = map(layout.squeeze, (rows.y, np.broadcast_to(rows.weight, rows.y.shape)))
+    whole = (rows.weight == 1.0).all()
+    constant = {
+        "sample_weight": None if whole else np.broadcast_to(rows.weight, rows.y.shape),
+        "n_trials": rows.trials,
+    }
+    constant = {name: layout.squeeze(a) for name, a in constant.items() if a is not None}
     return posterior.to_tree(
-        sampled, layout.outputs, layout.n_neurons, layout.labels(), attrs, *given, log_prior
-    )
+        sampled, layout.outputs, layout.n_neurons, layout.labels(), attrs, layout.squeeze(rows.y),
+        constant, log_prior,
+    )  # fmt: skip
 
 
 def _check_arguments(options: Options, settings: Settings) -> None:
@@ -200,7 +206,7 @@ def problem_view(problem: Problem, proper_intercept: bool) -> _propriety.View:
         unseen = problem.prior.unseen_shifts(n_neurons)
     return _propriety.View(
         problem.observation_model, problem.inverse_link, design.matrix,
-        problem.rows.y, np.broadcast_to(problem.rows.weight, problem.rows.y.shape), problem.n_classes,
+        problem.rows.share, np.broadcast_to(problem.rows.weight, problem.rows.y.shape), problem.n_classes,
         problem.prior.unpenalised().reshape(by_neuron).any(axis=2), intercept, not proper_intercept,
         problem.layout.feature_labels, problem.layout.neuron_labels,
         [problem.prior.null_space(k, n_neurons) for k in range(n_neurons)], unseen,

@@ -138,9 +138,7 @@ def usable_neurons(problem: Problem, initial: np.ndarray, given: np.ndarray | No
 
 
 def _mean_response(problem: Problem) -> str:
-    rows = problem.rows
-    weight = np.broadcast_to(rows.weight, rows.y.shape) + np.finfo(float).tiny
-    mean = np.average(rows.y, axis=0, weights=weight)
+    mean = problem.mean(problem.rows.share)
     return ", ".join(f"{m:.4g}" for m in mean[:3]) + (", ..." if len(mean) > 3 else "")
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesglm import _design, labels, rows
+from bayesglm import _design, _families, labels, rows
 from bayesglm._input import refuse_iterator
 from bayesglm._likelihood import sample_loss
 from bayesglm.glm._settings import Settings
@@ -77,6 +77,10 @@ def loss(settings: Settings, classes, scale, params, X, y):
         used = jnp.asarray(y >= 0)
     else:
         y = jnp.asarray(y)
+        if _families.has_trials(settings.observation_model):
+            trials = jnp.sum(y, axis=-1)
+            y = jnp.where(trials > 0, y[..., 0], jnp.nan)  # a row without trials is none
+            scale = 1.0 / jnp.where(jnp.isfinite(y), trials, 1.0)
         used = jnp.isfinite(y)
     used = used & finite.reshape(-1, *(1,) * (y.ndim - 1))
     y = jnp.where(used, y, 0 if settings.classifier else _FILL)

@@ -7,6 +7,7 @@ scores and simulations are all read from it.
 from bayesglm.observation_models._base import SCORE_TYPES, Observations
 from bayesglm.observation_models._families import (
     BernoulliObservations,
+    BinomialObservations,
     CategoricalObservations,
     GammaObservations,
     GaussianObservations,
@@ -24,6 +25,7 @@ from bayesglm.observation_models._resolve import (
 __all__ = [
     "SCORE_TYPES",
     "BernoulliObservations",
+    "BinomialObservations",
     "CategoricalObservations",
     "GammaObservations",
     "GaussianObservations",

@@ -31,6 +31,8 @@ class Observations(Component, abc.ABC):
     has_scale = False
     #: Whether `scale` is part of the loss and estimated with the coefficients.
     estimates_scale = False
+    #: Whether a response is a pair, the numbers of successes and failures of known trials.
+    has_trials = False
 
     @staticmethod
     @abc.abstractmethod
@@ -96,8 +98,10 @@ class Observations(Component, abc.ABC):
         """Return the mean of a model without predictors, in the shape of `rate`."""
         return jnp.broadcast_to(jnp.mean(jnp.asarray(y, rate.dtype), axis=0), rate.shape)
 
-    def _negative_log_likelihood(self, y, predicted_rate, aggregate_sample_scores=sum_of_means):
-        return aggregate_sample_scores(loss_of(self._of_rate(predicted_rate, None), y))
+    def _negative_log_likelihood(
+        self, y, predicted_rate, aggregate_sample_scores=sum_of_means, scale=None
+    ):
+        return aggregate_sample_scores(loss_of(self._of_rate(predicted_rate, scale), y))
 
     def log_likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=sum_of_means):
         """Return the aggregated log-likelihood, with its normalising constants.

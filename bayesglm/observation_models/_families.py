@@ -18,6 +18,7 @@ from bayesglm._likelihood import (
 )
 from bayesglm.distributions import (
     BernoulliPredictor,
+    BinomialPredictor,
     CategoricalPredictor,
     GammaPredictor,
     GaussianPredictor,
@@ -100,6 +101,68 @@ class BernoulliObservations(Observations):
 
     def deviance(self, observations, predicted_rate, scale=None):
         return super().deviance(observations, predicted_rate, scale)
+
+
+class BinomialObservations(Observations):
+    r"""Numbers of successes in known numbers of trials.
+
+    .. math:: P(k) = \binom{m}{k} \mu^k (1 - \mu)^{m - k}
+
+    A response is a pair, successes and failures, whose sum is the number of trials :math:`m`: `y` is (samples, 2) or
+    (samples, neurons, 2). The mean :math:`\mu` that the inverse link gives, and ``predict``, is the probability of a
+    success. A row counts once in all means over rows, whatever its number of trials; one without trials is no row.
+
+    The methods below take pairs, or numbers of successes beside a `scale` of one over the number of trials: without
+    one, a row is a single trial.
+
+    References
+    ----------
+    McCullagh, Nelder (1989), Generalized Linear Models, chapter 4. doi:10.1007/978-1-4899-3242-6
+    """
+
+    default_inverse_link_function = staticmethod(links.logistic)
+    distribution = staticmethod(BinomialPredictor)
+    _clip = staticmethod(clip_probability)
+    has_trials = True
+
+    def check_support(self, y):
+        """Raise a ValueError if a number of successes or failures is negative, or not whole."""
+        allowed = (y >= 0) & (y == np.round(y))
+        require_support(allowed, y, "Binomial", "a whole number of successes, or of failures")
+
+    @staticmethod
+    def _successes(y, rate, scale):
+        """Return numbers of successes and one over those of trials."""
+        y = jnp.asarray(y)
+        if y.ndim == jnp.ndim(rate):
+            return y, 1.0 if scale is None else scale
+        return y[..., 0], 1.0 / jnp.sum(as_float(y), axis=-1)
+
+    def _saturated_rate(self, y, scale):
+        return jnp.asarray(y) * scale
+
+    def _null_rate(self, y, rate):
+        y, scale = self._successes(y, rate, None)
+        trials = jnp.broadcast_to(1.0 / scale, y.shape)
+        return jnp.broadcast_to(jnp.sum(y, axis=0) / jnp.sum(trials, axis=0), rate.shape)
+
+    def _negative_log_likelihood(self, y, predicted_rate, aggregate_sample_scores=sum_of_means):
+        y, scale = self._successes(y, predicted_rate, None)
+        return super()._negative_log_likelihood(y, predicted_rate, aggregate_sample_scores, scale)
+
+    def log_likelihood(self, y, predicted_rate, scale=None, aggregate_sample_scores=sum_of_means):
+        """Return the aggregated log-probability of the numbers of successes."""
+        y, scale = self._successes(y, predicted_rate, scale)
+        return super().log_likelihood(y, predicted_rate, scale, aggregate_sample_scores)
+
+    def deviance(self, y, predicted_rate, scale=None):
+        """Return twice the log-likelihood ratio of a probability for each row to this model."""
+        y, scale = self._successes(y, predicted_rate, scale)
+        return super().deviance(y, predicted_rate, scale)
+
+    def estimate_scale(self, y, predicted_rate, dof_resid):
+        """Return ones, one per neuron."""
+        return jnp.ones(np.shape(predicted_rate)[1:] or (1,))
 
 
 class NegativeBinomialObservations(Observations):

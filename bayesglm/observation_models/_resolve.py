@@ -7,6 +7,7 @@ from bayesglm._input import did_you_mean
 from bayesglm.observation_models._base import Observations
 from bayesglm.observation_models._families import (
     BernoulliObservations,
+    BinomialObservations,
     CategoricalObservations,
     GammaObservations,
     GaussianObservations,
@@ -20,6 +21,7 @@ _NATIVE = {
     "Gamma": GammaObservations,
     "Gaussian": GaussianObservations,
     "Bernoulli": BernoulliObservations,
+    "Binomial": BinomialObservations,
     "NegativeBinomial": NegativeBinomialObservations,
     "ZeroInflatedPoisson": ZeroInflatedPoissonObservations,
     "Categorical": CategoricalObservations,

@@ -41,7 +41,9 @@ class Pointwise(NamedTuple):
     weight: np.ndarray
 
 
-def pointwise(draws: _predict.Draws, X, y, offset, weight, efficiency, uniform=None) -> Pointwise:
+def pointwise(
+    draws: _predict.Draws, X, y, offset, weight, efficiency, uniform=None, trials=None
+) -> Pointwise:
     """Return the leave-one-out log-density of each response.
 
     Parameters
@@ -53,17 +55,19 @@ def pointwise(draws: _predict.Draws, X, y, offset, weight, efficiency, uniform=N
         Effective draws per draw.
     uniform : array (rows, *neurons), optional
         Uniform numbers that randomise the probability integral transform of counts; without them it is not computed.
+    trials : array (rows, *neurons), optional
+        Numbers of trials of the responses.
     """
     elpd, lppd, k = (np.empty(y.shape) for _ in range(3))
     pit = None if uniform is None else np.empty(y.shape)
     total = np.zeros((len(draws.intercept), *y.shape[1:]))
     static = observation_models.static(draws.model)
-    scale = 1.0 if draws.classes else draws.scale
     for rows, eta in _predict.chunks(draws, X, offset):
         some, count = y[rows], rows.stop - rows.start
         padded = np.concatenate(
             [some, np.broadcast_to(some[-1:], (len(eta) - count, *some.shape[1:]))]
         )
+        scale = _predict.scale_of(draws, trials, rows, len(eta))
         log_lik = _log_likelihood(static, draws.inverse_link, eta, padded[:, None], scale)
         log_lik = np.asarray(log_lik)[:count]
         counts = weight[rows][:, None]
@@ -75,7 +79,8 @@ def pointwise(draws: _predict.Draws, X, y, offset, weight, efficiency, uniform=N
         lppd[rows] = (logsumexp(by_cell, axis=1) - np.log(by_cell.shape[1])).reshape(some.shape)
         k[rows] = shape.reshape(some.shape)
         if uniform is not None:
-            found = _transform(draws, some, eta[:count], by_cell, np.exp(weights))
+            seen = eta[:count], _predict.scale_of(draws, trials, rows, count)
+            found = _transform(draws, some, *seen, by_cell, np.exp(weights))
             upto, at = (values.reshape(some.shape) for values in found)
             pit[rows] = upto - (1.0 - uniform[rows]) * at
     return Pointwise(elpd, lppd, k, pit, total, weight)
@@ -86,7 +91,7 @@ def _log_likelihood(model, inverse_link, eta, y, scale):
     return response_distribution(model, eta, inverse_link, scale).log_prob(y)
 
 
-def _transform(draws, y, eta, log_lik, weights):
+def _transform(draws, y, eta, scale, log_lik, weights):
     """Return the weighted distribution function at each response, and for counts the probability of that very count.
 
     Parameters
@@ -103,8 +108,10 @@ def _transform(draws, y, eta, log_lik, weights):
     )  # at zero the two are the same, and cheap
     upto = at.copy()
     mu = np.asarray(draws.inverse_link(jnp.asarray(eta)))
+    if _families.has_trials(draws.model):
+        mu = mu / scale
     by_cell = lambda a: np.moveaxis(a, 1, -1).reshape(len(cells), -1)[some]  # noqa: E731
-    scale = by_cell(np.broadcast_to(draws.scale, mu.shape))
+    scale = by_cell(np.broadcast_to(scale, mu.shape))
     below = _families.cdf(draws.model, cells[some, None], by_cell(mu), scale)
     upto[some] = np.sum(weights[some] * below, axis=1)
     return upto, at

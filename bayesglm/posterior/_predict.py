@@ -67,11 +67,21 @@ def chunks(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
         yield rows, predictor(part, coef, draws.intercept, shift)
 
 
-def means(draws: Draws, X, offset) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows and the means of the response (rows, draws, *outputs) under each draw."""
+def means(draws: Draws, X, offset, trials=None) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield rows, and the means of the response (rows, draws, *outputs) and dispersions under each draw.
+
+    Parameters
+    ----------
+    trials : array (rows, *neurons), optional
+        Numbers of trials of each response, where it is a number of successes; by default one.
+    """
     for rows, eta in chunks(draws, X, offset):
-        mean = np.asarray(draws.inverse_link(jnp.asarray(eta)))
-        yield rows, mean[: rows.stop - rows.start]
+        mean = np.asarray(draws.inverse_link(jnp.asarray(eta)))[: rows.stop - rows.start]
+        if trials is None:
+            yield rows, mean, draws.scale
+        else:
+            count = trials[rows][:, None]
+            yield rows, count * mean, 1.0 / count
 
 
 @_quiet
@@ -79,8 +89,8 @@ def mean_and_sd(draws: Draws, X, offset):
     """Return mean and standard deviation of a new response, each (rows, *outputs)."""
     mean = np.empty((len(X), *draws.outputs))
     sd = np.empty_like(mean)
-    for rows, mu in means(draws, X, offset):
-        noise = _families.variance(draws.model, mu, draws.scale)
+    for rows, mu, scale in means(draws, X, offset):
+        noise = _families.variance(draws.model, mu, scale)
         mean[rows] = mu.mean(axis=1)
         sd[rows] = np.sqrt(noise.mean(axis=1) + mu.var(axis=1))
     return mean, sd
@@ -90,27 +100,26 @@ def mean_and_sd(draws: Draws, X, offset):
 def mean_probability(draws: Draws, X, offset) -> np.ndarray:
     """Return class probabilities averaged over draws, (rows, *outputs)."""
     found = np.empty((len(X), *draws.outputs))
-    for rows, log_p in means(draws, X, offset):
+    for rows, log_p, _ in means(draws, X, offset):
         found[rows] = np.exp(log_p).mean(axis=1)
     return found
 
 
 @_quiet
-def interval(draws: Draws, X, offset, prob: float, kind: str):
+def interval(draws: Draws, X, offset, prob: float, kind: str, trials=None):
     """Return the equal-tailed interval of the mean or of a new response, each end (rows, *outputs)."""
     ends = 0.5 * (1.0 - prob), 0.5 * (1.0 + prob)
     low, high = (np.empty((len(X), *draws.outputs)) for _ in range(2))
-    for rows, mu in means(draws, X, offset):
+    for rows, mu, scale in means(draws, X, offset, trials):
         if kind == "mean":
             low[rows], high[rows] = np.quantile(mu, ends, axis=1)
         else:
-            low[rows], high[rows] = (_quantile(draws, mu, p) for p in ends)
+            low[rows], high[rows] = (_quantile(draws.model, mu, scale, p) for p in ends)
     return low, high
 
 
-def _quantile(draws: Draws, mu, p: float):
+def _quantile(model, mu, scale, p: float):
     """Return the quantile of the mixture over draws, by bisection of its distribution function."""
-    model, scale = draws.model, draws.scale
     known = np.isfinite(mu).all(axis=1)
     mu = np.where(np.isfinite(mu), mu, 1.0)
     sd = np.sqrt(_families.variance(model, mu, scale)).max(axis=1)
@@ -142,26 +151,39 @@ def _quantile(draws: Draws, mu, p: float):
     return np.where(known, 0.5 * (low + high), np.nan)
 
 
-def replicate(draws: Draws, X, offset, seed: int = 0) -> np.ndarray:
+def replicate(draws: Draws, X, offset, seed: int = 0, trials=None) -> np.ndarray:
     """Return one response for each draw and row as :func:`draw_responses` does, without compiling where possible."""
     if not _families.is_known(draws.model):
-        return draw_responses(draws, jax.random.key(seed), X, offset)
+        return draw_responses(draws, jax.random.key(seed), X, offset, trials)
     rng = np.random.default_rng(seed)
     found = np.empty((len(draws.intercept), len(X), *draws.outputs))
-    for rows, mean in means(draws, X, offset):
-        drawn = _families.draw(draws.model, rng, mean, np.broadcast_to(draws.scale, mean.shape))
+    for rows, mean, scale in means(draws, X, offset, trials):
+        drawn = _families.draw(draws.model, rng, mean, np.broadcast_to(scale, mean.shape))
         found[:, rows] = np.moveaxis(drawn, 0, 1)
     return found
 
 
+def scale_of(draws: Draws, trials, rows: slice, size: int):
+    """Return dispersions that broadcast to the predictors (size, draws, *neurons) of some rows, the last one repeated.
+
+    Parameters
+    ----------
+    trials : array (rows, *neurons), or None
+        Numbers of trials of all responses.
+    """
+    if draws.classes or trials is None:
+        return 1.0 if draws.classes else draws.scale
+    return 1.0 / fill(trials[rows], size)[:, None]
+
+
 @_quiet
-def draw_responses(draws: Draws, key, X, offset) -> np.ndarray:
+def draw_responses(draws: Draws, key, X, offset, trials=None) -> np.ndarray:
     """Return one response for each draw and row, (draws, rows, *neurons)."""
     found = None
     for i, (rows, eta) in enumerate(chunks(draws, X, offset)):
         distribution = response_distribution(
             draws.model, jnp.asarray(eta), draws.inverse_link,
-            1.0 if draws.classes else jnp.asarray(draws.scale),
+            jnp.asarray(scale_of(draws, trials, rows, len(eta))),
         )  # fmt: skip
         drawn = np.asarray(distribution.sample(jax.random.fold_in(key, i)))
         drawn = np.moveaxis(drawn[: rows.stop - rows.start], 0, 1)

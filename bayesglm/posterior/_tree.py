@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_tree(
-    sampled, outputs, n_neurons: int, names, attrs, observed, weight, log_prior
+    sampled, outputs, n_neurons: int, names, attrs, observed, constant, log_prior
 ) -> xr.DataTree:  # fmt: skip
     """Return draws with named dimensions.
 
@@ -28,8 +28,10 @@ def to_tree(
         Shape of the intercepts, (), (neurons,), (classes,) or (neurons, classes).
     names : dict
         Labels of feature, neuron and class, where there are such.
-    observed, weight : arrays (samples,) or (samples, neurons)
-        Responses, and how often each counts: weights are kept where some are not one.
+    observed : array (samples,) or (samples, neurons)
+        Responses.
+    constant : dict of such arrays
+        What is known of them beside the features: weights, numbers of trials.
     log_prior : dict of arrays (chains, draws, neurons)
         Log-densities of the priors by parameter; empty where all are flat.
     """
@@ -60,9 +62,9 @@ def to_tree(
         "sample_stats": xr.Dataset(stats, _only(coords, (*draws, *neuron)), attrs),
         "observed_data": xr.Dataset({"y": (("sample", *neuron), observed)}, _only(coords, neuron)),
     }
-    if not (weight == 1.0).all():
-        weights = {"sample_weight": (("sample", *neuron), weight)}
-        groups["constant_data"] = xr.Dataset(weights, _only(coords, neuron))
+    known = {name: (("sample", *neuron), a) for name, a in constant.items()}
+    if known:
+        groups["constant_data"] = xr.Dataset(known, _only(coords, neuron))
     if log_prior:
         values = {
             name: ((*draws, *neuron), each.reshape(per_neuron)) for name, each in log_prior.items()
