@@ -20,9 +20,9 @@ from bayesglm._component import Component
 from bayesglm._design import leaf_slices, per_coefficient
 from bayesglm._design import split as design_split
 from bayesglm._input import did_you_mean, strengths
-from bayesglm.prior import Prior, Term
+from bayesglm.prior import Prior, Scale, Term
 
-__all__ = ["ElasticNet", "GroupLasso", "Lasso", "Regularizer", "Ridge", "UnRegularized"]
+__all__ = ["ElasticNet", "GroupLasso", "Lasso", "Regularizer", "Ridge", "Scale", "UnRegularized"]
 
 
 # Solvers of the package, and whether they can minimise penalties with kinks; `bayesglm.solvers` says so of its own.
@@ -105,16 +105,38 @@ class Regularizer(Component, abc.ABC):
         return 1.0
 
     def check_strength(self, strength):
-        """Return the strength in its canonical form: a float, an array, or a pytree of these.
+        """Return the strength in its canonical form: a float, an array, or a pytree of these; Scale to learn it.
 
         Raises
         ------
         TypeError
             If it is not numeric.
         ValueError
-            If a strength is negative or not finite.
+            If a strength is negative or not finite, or is to be learned for a prior with a kink.
         """
+        if isinstance(strength, (str, Scale)):
+            return self.check_scale(strength)
         return strengths(strength, "regularizer_strength")
+
+    def check_scale(self, strength) -> Scale:
+        """Return what is said of a strength to be learned: `Scale()` for "auto".
+
+        Raises
+        ------
+        ValueError
+            If it is another word, or the prior has a kink.
+        """
+        if isinstance(strength, str) and strength != "auto":
+            raise ValueError(
+                f"`regularizer_strength` must be a number, 'auto' or a Scale, but {strength!r} was given."
+            )
+        if not self.smooth:
+            raise ValueError(
+                f"The strength of {type(self).__name__} cannot be learned by `fit`: with a kink in the prior, the mode "
+                "says little of the evidence. Choose one by cross-validation "
+                "(`sklearn.model_selection.GridSearchCV`), or use Ridge."
+            )
+        return Scale() if isinstance(strength, str) else strength
 
     @abc.abstractmethod
     def terms(self, strength, mask, broadcast, leaf_slices) -> Term | tuple[Term, ...]:
@@ -294,6 +316,8 @@ class ElasticNet(Regularizer):
         ValueError
             If a ratio is outside [0, 1].
         """
+        if isinstance(strength, (str, Scale)):
+            return self.check_scale(strength)
         if not isinstance(strength, tuple):
             strength = (strength, 0.5)
         if len(strength) != 2:

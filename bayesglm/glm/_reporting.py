@@ -13,6 +13,7 @@ from bayesglm import _families, _residuals, links, posterior
 from bayesglm._sampling import _curvature
 from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Order, Replicates, Responses
 from bayesglm.glm import _asymptotics, _leaving_out, _prediction, _tables
+from bayesglm.glm._edge import fitted_problem
 from bayesglm.glm._joint import weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
@@ -75,7 +76,7 @@ def evidence(
         parts["estimates"] = _tables.of_draws(found, _PROB, parts["convergence"])
     if rows is not None:
         parts["settings"] |= _rows_in_words(rows, parts["labels"], order)
-        problem = Problem.of(rows.double(), layout, fit.settings)
+        problem = fitted_problem(rows.double(), fit)
         parts |= _of_rows(fit, found, problem, order, loo)
     return Evidence(facts=_facts(fit, found, parts.get("responses")), **parts)
 
@@ -153,6 +154,8 @@ def _facts(fit: Fit, found: Posterior | None, given: Responses | None) -> Facts:
 def _settings(fit: Fit, found: Posterior | None) -> dict[str, Any]:
     settings, strength = fit.settings, fit.settings.regularizer_strength
     small = strength is None or isinstance(strength, (float, tuple))
+    strength = repr(strength) if fit.learned is not None else strength
+    small = small or fit.learned is not None
     said = {
         "model": settings.kind,
         "observation model": repr(settings.observation_model),
