@@ -46,8 +46,8 @@ class Model:
     used : bool array (lanes, size)
     rank : array (lanes, groups)
         Proper dimensions of each group.
-    base : pair of arrays (lanes, values)
-        Responses that stand for all where the predictor does not matter, and how many.
+    base : pair of arrays (lanes, values), or None
+        Responses that stand for all where the predictor does not matter, and how many; None to leave that part out.
     directions : array (size, directions) or None
         Orthonormal; those that the density has, None for all.
     share : float
@@ -60,19 +60,21 @@ class Model:
     member: np.ndarray
     used: np.ndarray
     rank: np.ndarray
-    base: tuple[np.ndarray, np.ndarray]
+    base: tuple[np.ndarray, np.ndarray] | None
     directions: np.ndarray | None
     share: float
     free: bool
 
     @classmethod
-    def of(cls, problem: Problem, groups) -> Model:
+    def of(cls, problem: Problem, groups, whole: bool = False) -> Model:
         """Return the model of a problem.
 
         Parameters
         ----------
         groups : array (groups, features)
             Which features each factor belongs to, zero or one.
+        whole : bool
+            Whether what depends neither on strengths nor on a free dispersion counts too.
         """
         objective = replace(problem.objective(), wide=True)
         columns = problem.n_classes or 1
@@ -85,14 +87,15 @@ class Model:
         share = (columns - 1) / columns if zero_sum else 1.0
         rank = share * _ranks(objective.prior, mask, groups)
         directions = _directions(problem, zero_sum)
-        weight = np.broadcast_to(problem.rows.weight, problem.rows.y.shape).astype(float)
-        base = _families.kind_of(problem.observation_model).stand_ins(problem.rows.y, weight)
-        free = _families.has_free_scale(problem.observation_model)
+        free, base = _families.has_free_scale(problem.observation_model), None
+        if whole or free:
+            weight = np.broadcast_to(problem.rows.weight, problem.rows.y.shape).astype(float)
+            base = _families.kind_of(problem.observation_model).stand_ins(problem.rows.y, weight)
         return cls(objective, member, used, rank, base, directions, share, free)
 
     def select(self, keep) -> Model:
         """Return the model of some of the lanes."""
-        base = tuple(part[keep] for part in self.base)
+        base = None if self.base is None else tuple(part[keep] for part in self.base)
         return replace(
             self, objective=self.objective.select(keep), used=self.used[keep],
             rank=self.rank[keep], base=base,
@@ -161,7 +164,13 @@ class Model:
 
     def log_base(self, log_scale):
         """Return the part of the log-likelihood without the predictor, and two derivatives in the log dispersion."""
-        spec, (y, weight) = self.objective.spec, self.base
+        spec = self.objective.spec
+        if self.base is None:
+            return (np.zeros(len(self.used)),) * 3
+        # of one shape whichever lanes are left, so that nothing is compiled anew
+        many = self.objective.shards.width
+        fill = lambda a: np.concatenate([a, np.repeat(a[:1], many - len(a), axis=0)])  # noqa: E731
+        (y, weight), t = tuple(map(fill, self.base)), fill(np.asarray(log_scale, float))
         some = response_distribution(spec.observation_model, jnp.zeros(1), spec.inverse_link)
         if self.columns > 1 or not isinstance(some, PredictorDistribution):
             return (np.zeros(len(self.used)),) * 3
@@ -172,11 +181,11 @@ class Model:
             return jnp.sum(jnp.where(weight > 0, weight * found.log_base(y), 0.0), axis=1)
 
         slope = lambda t: jax.jvp(value, (t,), (jnp.ones_like(t),))[1]  # noqa: E731
-        t = jnp.asarray(log_scale, float)
-        if not self.free:
-            return np.asarray(value(t)), np.zeros(len(t)), np.zeros(len(t))
-        bend = jax.jvp(slope, (t,), (jnp.ones_like(t),))[1]
-        return tuple(np.asarray(a) for a in (value(t), slope(t), bend))
+        t = jnp.asarray(t)
+        found = (value(t), np.zeros(many), np.zeros(many))
+        if self.free:
+            found = value(t), slope(t), jax.jvp(slope, (t,), (jnp.ones_like(t),))[1]
+        return tuple(np.asarray(a)[: len(self.used)] for a in found)
 
 
 def _dimensions(term, mask) -> np.ndarray:
@@ -314,15 +323,23 @@ class Slopes(NamedTuple):
     quadratic: np.ndarray  # (lanes, groups): w' S w, of n kappa times the precision S
     trace: np.ndarray  # (lanes, groups): tr(H^-1 S)
     shift: np.ndarray  # (lanes, size, groups): derivative of the mode
+    bend: np.ndarray  # (lanes, size): tr(H^-1 dH)
 
 
-def slopes(model: Model, local: Local) -> Slopes:
-    """Return the derivatives at a mode: one pass over the rows."""
+def slopes(model: Model, local: Local, bend=None) -> Slopes:
+    """Return the derivatives at a mode: one pass over the rows.
+
+    Parameters
+    ----------
+    bend : array (lanes, size), optional
+        How the curvature bends, where it is known or nearly so: then there is no pass.
+    """
     shards, spec, member = model.objective.shards, model.objective.spec, model.member
     weight = model.weight(local.log_scale)
     covariance = local.inverse.covariance
-    bend = rows.bends_at(spec, shards, local.theta, covariance, np.dtype(float))
-    bend = (weight / model.objective.n)[:, None] * bend.reshape(len(bend), -1)
+    if bend is None:
+        bend = rows.bends_at(spec, shards, local.theta, covariance, np.dtype(float))
+        bend = (weight / model.objective.n)[:, None] * bend.reshape(len(bend), -1)
     precision = weight[:, None, None] * local.precision
     off = _off(model, local.theta)
     pull = times(precision, off)
@@ -336,7 +353,7 @@ def slopes(model: Model, local: Local) -> Slopes:
     hessian = 2.0 * (by_group @ shift)
     hessian += 2.0 * (member @ (spread * np.swapaxes(spread, 1, 2)) @ member.T)
     hessian -= 2.0 * (quadratic + trace)[:, :, None] * np.eye(len(member))
-    return Slopes(gradient, hessian, quadratic, trace, shift)
+    return Slopes(gradient, hessian, quadratic, trace, shift, bend)
 
 
 def _off(model: Model, theta) -> np.ndarray:

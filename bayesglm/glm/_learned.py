@@ -39,12 +39,29 @@ class Learned:
     dof: np.ndarray
     scale: np.ndarray
 
+    def check(self, coef) -> None:
+        """Raise a ValueError if the arrays do not fit together, or not to coefficients (features, *outputs)."""
+        groups, many = np.shape(self.groups), np.shape(self.strength)
+        fits = len(groups) == 2 == len(many) and groups[0] == many[0]
+        each = (self.sd, self.low, self.high, self.converged, self.effective)
+        fits = fits and all(np.shape(a) == many for a in each)
+        fits = fits and np.shape(self.dof) == np.shape(self.scale) == many[1:]
+        if not fits or coef is None or groups[1] != len(coef) or coef[0].size % many[1]:
+            raise ValueError("what was learned does not fit the coefficients.")
+
     def factors(self, outputs) -> np.ndarray:
         """Return the factor of the strength of each coefficient, (features, *outputs); one where none was learned."""
         known = np.where(np.isfinite(self.strength), self.strength, 1.0)
         each = self.groups.T @ known + (1.0 - self.groups.max(axis=0, initial=0.0))[:, None]
         classes = int(np.prod(outputs, dtype=int)) // each.shape[1]
         return np.repeat(each, classes, axis=1).reshape(-1, *outputs)
+
+    def in_words(self, layout: Layout) -> dict:
+        """Return strengths, standard deviations and effective degrees of freedom as plain numbers."""
+        values = {
+            "strength": self.strength, "prior_sd": self.sd, "effective_dof": self.effective
+        }  # fmt: skip
+        return {name: self.shown(each, layout).tolist() for name, each in values.items()}
 
     def shown(self, values, layout: Layout) -> np.ndarray:
         """Return values (groups, neurons) in the shape of the user: without an axis for one group, or one neuron."""

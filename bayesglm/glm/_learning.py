@@ -21,11 +21,21 @@ from bayesglm.rows import gram, moments
 _log = logging.getLogger(__name__)
 
 # Standard deviation of the effects at which the search begins, in its unit, and the least that a sample is believed.
-_BEGIN, _LEAST_BELIEVED = 0.3, 0.03
+_BEGIN, _LEAST_BELIEVED = 0.3, 0.1
 # Rows of a sample on which the search begins, and how many times as many there must be.
-_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE, _PILOT_PAYS = 4_000, 40, 4
+_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE, _PILOT_PAYS, _PILOT_TOL = 4_000, 40, 4, 0.3
 # Bytes of matrices, of which a lane has so many at a time.
 _PANEL_BYTES, _MATRICES_PER_LANE = 1 << 30, 12
+# What is said of standard deviations at their bounds, for so many groups of features at most.
+_AT_LOW = (
+    "no sign of an effect, so that the standard deviation of the prior is at its lower bound, and coefficients are "
+    "as good as zero"
+)
+_AT_HIGH = (
+    "nothing holds the coefficients, so that the standard deviation of the prior is at its upper bound; give the "
+    "strength a number"
+)
+_NAMED = 10
 # Share of a bound within which a standard deviation is at it.
 _AT_BOUND = 1e-6
 
@@ -83,7 +93,7 @@ def learn(problem: Problem, usable, theta) -> tuple[Learned, np.ndarray]:
         hyper = _hyper(some, groups, scales)
         log_scale = np.log(_first_scale(some))
         start = np.log(_BEGIN) + hyper.unit
-        mode, model = _learned(some, groups, hyper, start, log_scale, theta[panel], None)
+        mode, model = _learned(some, groups, hyper, start, log_scale, theta[panel])
         _write(found, panel, model, hyper, mode)
         theta[panel] = mode.theta
     return found, theta
@@ -117,7 +127,7 @@ def log_evidence(problem: Problem, fit: Fit) -> np.ndarray:
     keep = np.flatnonzero(np.isfinite(theta).all(axis=(1, 2)) & (scale > 0))
     found = np.full(problem.n_neurons, np.nan)
     some = problem.select(keep).at_scale(scale[keep])
-    model = Model.of(some, np.zeros((0, len(problem.mask))))
+    model = Model.of(some, np.zeros((0, len(problem.mask))), whole=True)
     loss = model.objective.evaluate(theta[keep]).loss
     none = np.zeros((len(keep), 0))
     found[keep] = _evidence.evidence(
@@ -144,15 +154,15 @@ def _panels(problem: Problem, neurons, shared: bool):
     return np.array_split(neurons, count)
 
 
-def _learned(problem: Problem, groups, hyper: Hyper, log_sd, log_scale, theta, curvature):
+def _learned(problem: Problem, groups, hyper: Hyper, log_sd, log_scale, theta, tol=_search.TOL):
     """Return the mode on all rows, from that on a sample where there are many rows."""
-    n_rows = len(problem.rows.y)
+    n_rows, curvature = len(problem.rows.y), None
     wanted = max(_PILOT_ROWS, _PILOT_ROWS_PER_FEATURE * groups.shape[1])
     if n_rows >= _PILOT_PAYS * wanted:
         more = problem.sample(wanted)
         good = (more.rows.n > 0).all() and not more.absent.any()
         if good:
-            pilot, model = _learned(more, groups, hyper, log_sd, log_scale, theta, None)
+            pilot, model = _learned(more, groups, hyper, log_sd, log_scale, theta, _PILOT_TOL)
             good = pilot.converged.all() and np.isfinite(pilot.theta).all()
         if good:
             # standard deviations do not change with the number of rows, but those that vanish may do so by chance
@@ -166,7 +176,7 @@ def _learned(problem: Problem, groups, hyper: Hyper, log_sd, log_scale, theta, c
             solvers.make_solver("LBFGS", {"tol": 1e-2}), model.with_factors(factors), theta
         )
         theta = start.point.theta
-    mode = _search.search(model, hyper, log_sd, log_scale, theta, curvature)
+    mode = _search.search(model, hyper, log_sd, log_scale, theta, curvature, tol)
     return mode, model
 
 
@@ -269,31 +279,29 @@ def _effects(problem: Problem, groups) -> np.ndarray:
 
 def messages(learned: Learned, layout: Layout) -> tuple[Message, ...]:
     """Return what the user is told of strengths that the data do not say."""
-    names, told = layout.feature_labels, []
-    cases = (
-        (
-            learned.low,
-            "show no sign of an effect: the prior's standard deviation is at its lower bound",
-        ),
-        (learned.high, "are not held by any prior: its standard deviation is at its upper bound"),
-    )
-    for which, text in cases:
-        for group in np.flatnonzero(which.any(axis=1)):
-            some = np.flatnonzero(learned.groups[group])
-            features = f"features {names[some[0]]}" + (
-                f" to {names[some[-1]]}" if len(some) > 1 else ""
-            )
-            told.append(f"{features} of {layout.named(which[group])} {text}.")
-    lost = np.isfinite(learned.sd) & ~learned.converged
+    told = []
+    for which, text in ((learned.low, _AT_LOW), (learned.high, _AT_HIGH)):
+        at = [_features(learned, layout, g, which[g]) for g in np.flatnonzero(which.any(axis=1))]
+        if at:
+            more = f", ... ({len(at)} in all)" if len(at) > _NAMED else ""
+            told.append(f"{'; '.join(at[:_NAMED])}{more}: {text}.")
+    found = (Message(UserWarning, f"Learned strengths: {' '.join(told)}"),) if told else ()
+    lost = (np.isfinite(learned.sd) & ~learned.converged).any(axis=0)
     if lost.any():
-        told.append(
-            f"the search of strengths did not converge for {layout.named(lost.any(axis=0))}. Give a `Scale` with a "
-            "more informative prior, or a number."
+        text = (
+            f"{layout.named(lost)}: the search of strengths did not converge. Give a `Scale` with a more informative "
+            "prior, or a number."
         )
-    if not told:
-        return ()
-    text = " ".join(told)
-    return (Message(RuntimeWarning, "Learned strengths: " + text),)
+        found += (Message(RuntimeWarning, text),)
+    return found
 
 
-__all__ = ["groups_of", "learn", "messages"]
+def _features(learned: Learned, layout: Layout, group: int, which) -> str:
+    """Return the features of a strength, and whose they are."""
+    names = layout.feature_labels
+    some = [names[k] for k in np.flatnonzero(learned.groups[group])]
+    words = f"feature {some[0]}" if len(some) == 1 else f"features {some[0]} to {some[-1]}"
+    return f"{words} of {layout.named(which)}" if layout.population else words
+
+
+__all__ = ["groups_of", "learn", "log_evidence", "messages", "profile"]

@@ -154,8 +154,10 @@ def _facts(fit: Fit, found: Posterior | None, given: Responses | None) -> Facts:
 def _settings(fit: Fit, found: Posterior | None) -> dict[str, Any]:
     settings, strength = fit.settings, fit.settings.regularizer_strength
     small = strength is None or isinstance(strength, (float, tuple))
-    strength = repr(strength) if fit.learned is not None else strength
-    small = small or fit.learned is not None
+    if fit.learned is not None:
+        low, high = np.nanmin(fit.learned.sd), np.nanmax(fit.learned.sd)
+        ends = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        small, strength = True, f"learned ({strength!r}): prior standard deviation {ends}"
     said = {
         "model": settings.kind,
         "observation model": repr(settings.observation_model),

@@ -28,15 +28,15 @@ from bayesglm.glm._evidence import (
 )
 from bayesglm.prior import Scale
 
-# Distance, in standard errors of the log of a standard deviation, at which the last step is taken; and the steps
-# that are most.
-_TOL, _STEPS = 1e-3, 60
+# Distance, in standard errors of the log of a standard deviation, at which the last step is taken, which leaves about
+# its square; from where on derivatives have to be exact; and the steps that are most.
+TOL, _ROUGH, _STEPS = 1e-2, 0.1, 60
 # Distance of a mode in its standard errors: the evidence is off by half its square, its derivatives in proportion.
-_MODE_TOL, _FLOOR, _MODE_STEPS, _FRESH = 1e-5, 1e-3, 60, 6
+_MODE_TOL, _FLOOR, _MODE_STEPS, _FRESH = 1e-4, 1e-3, 60, 6
 # Longest steps up and down, and how often one is shortened, to a quarter.
-_UP, _DOWN, _SHORTER = 3.0, -4.0, 12
-# Share of the objective that rounding hides.
-_ROUNDING = 1e-12
+_UP, _SHORT, _DOWN, _SHORTER = 3.0, 0.3, -4.0, 12
+# What rounding hides of the objective, as a share of it, and what modes that are not exact do.
+_ROUNDING, _INEXACT = 1e-12, 1e-7
 _LEAST_CURVATURE = 1e-3
 
 
@@ -99,15 +99,21 @@ class _State(NamedTuple):
     gradient: np.ndarray
     hessian: np.ndarray
     shift: np.ndarray
+    bend: np.ndarray
+    rise: np.ndarray
 
 
-def search(model: Model, hyper: Hyper, log_sd, log_scale, theta, curvature=None) -> Mode:
+def search(
+    model: Model, hyper: Hyper, log_sd, log_scale, theta, curvature=None, tol: float = TOL
+) -> Mode:
     """Return the modes, from where they are looked for first.
 
     Parameters
     ----------
     theta, curvature
         Parameters close to the mode at these standard deviations, and the curvature of the loss there, if known.
+    tol
+        Distance, in standard errors, at which the last step is taken.
     """
     many = len(theta)
     offset = 0.5 * np.log(model.weight(log_scale))[:, None]
@@ -126,7 +132,7 @@ def search(model: Model, hyper: Hyper, log_sd, log_scale, theta, curvature=None)
         new, distance = _proposed(state, place, low, high, hyper.shared)
         step = np.where(fresh[:, None], new, step)
         sound = np.isfinite(state.value) & np.isfinite(distance)
-        converged = fresh & sound & (distance <= _TOL)
+        converged = fresh & sound & (distance <= tol)
         stuck = (tries > _SHORTER) | ~sound
         over = converged | stuck | (count == _STEPS)
         if together:
@@ -148,7 +154,9 @@ def search(model: Model, hyper: Hyper, log_sd, log_scale, theta, curvature=None)
         target = np.clip(place + step, low, high)
         trial = _at(model, hyper, target, state, target - place)
         accepted = _accepted(trial.value, state.value, together)
-        trial = _sloped(model, hyper, trial) if accepted.any() else trial
+        if accepted.any():
+            # on the rough way, how the curvature bends is what it was
+            trial = _sloped(model, hyper, trial, state.bend if tol > _ROUGH else None)
         state = _picked(accepted, trial, state)
         place = np.where(accepted[:, None], target, place)
         tries = np.where(accepted, 0, tries + 1)
@@ -167,7 +175,7 @@ def _accepted(new, old, together: bool):
     if together:
         new, old = (np.broadcast_to(np.sum(a), a.shape) for a in (new, old))
     with np.errstate(invalid="ignore"):
-        return new >= old - _ROUNDING * np.abs(old)
+        return new >= old - _ROUNDING * np.abs(old) - _INEXACT
 
 
 def _put(found: Mode, lanes, model: Model, state: _State, place, converged, over) -> None:
@@ -263,8 +271,11 @@ def _settled(model: Model, hyper: Hyper, local: Local) -> _State:
     density = hyper.log_density(_log_sd(model, place, t))[0]
     value = local.log_evidence + density.sum(axis=1)
     lanes, groups = place.shape
-    blank = np.full((lanes, groups), np.nan), np.full((lanes, groups, groups), np.nan)
-    return _State(local, value, *blank, np.zeros((lanes, model.member.shape[1], groups)))
+    size, blank = model.member.shape[1], np.full((lanes, groups), np.nan)
+    return _State(
+        local, value, blank, np.full((lanes, groups, groups), np.nan),
+        np.zeros((lanes, size, groups)), np.zeros((lanes, size)), blank,
+    )  # fmt: skip
 
 
 def _of_scale(model: Model, hyper: Hyper, local: Local, place, t):
@@ -276,9 +287,9 @@ def _of_scale(model: Model, hyper: Hyper, local: Local, place, t):
     return first, -fit + base_bend + 0.25 * bend.sum(axis=1)
 
 
-def _sloped(model: Model, hyper: Hyper, state: _State) -> _State:
+def _sloped(model: Model, hyper: Hyper, state: _State, bend_before=None) -> _State:
     """Return the state with its derivatives, those of the dispersion at its mode for each strength."""
-    found, local = slopes(model, state.local), state.local
+    found, local = slopes(model, state.local, bend_before), state.local
     place = -0.5 * np.log(local.factors)
     _, slope, bend = hyper.log_density(_log_sd(model, place, local.log_scale))
     gradient = found.gradient + slope
@@ -288,14 +299,18 @@ def _sloped(model: Model, hyper: Hyper, state: _State) -> _State:
         own = _of_scale(model, hyper, local, place, local.log_scale)[1]
         own = np.where(own < 0, own, -np.inf)[:, None, None]
         hessian = hessian - cross[:, :, None] * cross[:, None, :] / own
-    return state._replace(gradient=gradient, hessian=hessian, shift=found.shift)
+    rise = 0.5 * np.log1p(np.maximum(gradient, 0.0) / np.maximum(model.rank - found.trace, 1e-300))
+    return state._replace(
+        gradient=gradient, hessian=hessian, shift=found.shift, bend=found.bend, rise=rise
+    )
 
 
 def _proposed(state: _State, place, low, high, shared):
     """Return steps, and distances to the mode in standard errors.
 
     A standard deviation that goes to zero does so in steps of its own, one that grows in steps of its log: the
-    evidence is quadratic in the one, and all but linear in the other.
+    evidence is quadratic in the one, and all but linear in the other. From close to zero, where it is not concave,
+    Fellner and Schall's step (Wood, Fasiolo 2017) says how far.
     """
     gradient, hessian = state.gradient, state.hessian
     free = ~(((place <= low) & (gradient < 0)) | ((place >= high) & (gradient > 0)))
@@ -311,7 +326,10 @@ def _proposed(state: _State, place, low, high, shared):
     if shared.any():
         distance[:] = np.sqrt(np.square(distance).sum())
     down = np.log(np.maximum(1.0 + np.minimum(step, 0.0), np.exp(_DOWN)))
-    step = np.where(step < 0, down, np.minimum(step, _UP))
+    concave = np.diagonal(bend, axis1=1, axis2=2) > 0
+    far = np.where(concave, np.maximum(3.0 * state.rise, _SHORT), 1.5 * state.rise)
+    up = np.minimum(np.where(concave, step, np.inf), np.minimum(far, _UP))
+    step = np.where((step < 0) & (concave | (slope <= 0)), down, up)
     return step, np.where(sound, distance, np.inf)
 
 
@@ -340,4 +358,4 @@ def _arrow(matrix, vector, shared):
     return found
 
 
-__all__ = ["Hyper", "Mode", "search"]
+__all__ = ["TOL", "Hyper", "Mode", "search"]

@@ -70,6 +70,9 @@ def of_fit(
     table = posterior.asymptotic(estimates, *errors, fit.layout.labels(), prob, tests)
     dof = np.concatenate([np.ravel(part) for part in errors[1]])
     table.attrs["interval"] = _asymptotics.meaning(problem.prior, sandwich, dof, prob)
+    if fit.learned is not None:
+        table.attrs["interval"] += "; strengths are held at what was learned, as if they were known"
+        table.attrs["learned"] = fit.learned.in_words(fit.layout)
     table.attrs["dispersion"] = dispersion(fit, found)
     return table, told
 

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
+from scipy import special
 
 from bayesglm._component import Component
-from bayesglm.distributions import HalfStudentT
 
 #: Where the search of a standard deviation ends, in units of :attr:`Scale.prior` by default (see there).
 BOUNDS = 1e-4, 1e3
+# Degrees of freedom and scale of the default prior, in the same units.
+_DF, _WIDTH = 3.0, 2.5
+_FLAT = "ImproperUniform"
 
 
 class Scale(Component):
@@ -67,15 +70,35 @@ class Scale(Component):
                 f"{type(self.prior).__name__} has {self.prior.support}. Use `HalfNormal`, `Gamma` or the like."
             )
 
-    def __eq__(self, other):
-        return type(other) is type(self) and self.get_params() == other.get_params()
-
-    __hash__ = None
-
     def __repr__(self):
         given = {k: v for k, v in self.get_params().items() if v is not None and v is not False}
         parts = (f"{k}={_named(v) if k == 'prior' else v}" for k, v in given.items())
         return f"Scale({', '.join(parts)})"
+
+    def plain(self) -> dict:
+        """Return plain data that say the same.
+
+        Raises
+        ------
+        ValueError
+            If `prior` is not a distribution of NumPyro's that is made of numbers.
+        """
+        return {
+            "prior": None if self.prior is None else _plain(self.prior),
+            "shared": bool(self.shared),
+            "per_feature": bool(self.per_feature),
+        }
+
+    @classmethod
+    def of_plain(cls, plain: dict) -> Scale:
+        """Return what :meth:`plain` says.
+
+        Raises
+        ------
+        ValueError
+            If it names no distribution of NumPyro's.
+        """
+        return cls(**{**plain, "prior": None if plain["prior"] is None else _made(plain["prior"])})
 
     def log_density(self, log_sd, log_unit):
         """Return the log-density of standard deviations, and its first two derivatives in their log.
@@ -85,16 +108,30 @@ class Scale(Component):
         log_sd, log_unit : arrays that broadcast
             The second is the log of the standard deviation at which the default prior is at its unit.
         """
-        log_sd, log_unit = np.broadcast_arrays(log_sd, log_unit)
         if self.prior is None:
-            prior, shift = HalfStudentT(3.0, 2.5), log_unit
-        else:
-            prior, shift = self.prior, np.zeros_like(log_unit)
-        value = lambda r: prior.log_prob(jnp.exp(r - shift)) - shift  # noqa: E731
+            return _weak(np.asarray(log_sd) - log_unit, log_unit)
+        value = lambda r: self.prior.log_prob(jnp.exp(r))  # noqa: E731
         slope = lambda r: jax.jvp(value, (r,), (jnp.ones_like(r),))[1]  # noqa: E731
-        at = jnp.asarray(log_sd, float)
+        flat = np.ravel(log_sd)
+        # of a few lengths, so that little is compiled anew
+        at = np.ones(1 << max(flat.size - 1, 0).bit_length())
+        at[: flat.size] = flat
+        at = jnp.asarray(at)
         bend = jax.jvp(slope, (at,), (jnp.ones_like(at),))[1]
-        return tuple(np.broadcast_to(a, at.shape) for a in (value(at), slope(at), bend))
+        found = (np.asarray(a + 0.0 * at)[: flat.size] for a in (value(at), slope(at), bend))
+        return tuple(a.reshape(np.shape(log_sd)) for a in found)
+
+
+def _weak(log_ratio, log_unit):
+    """Return the log-density of half a Student's t, and its first two derivatives in the log."""
+    square = np.exp(2.0 * np.minimum(log_ratio, 300.0))
+    most = _DF * _WIDTH**2
+    half = 0.5 * (_DF + 1.0)
+    top = np.log(2.0) + special.gammaln(half) - special.gammaln(0.5 * _DF)
+    top -= 0.5 * np.log(np.pi * most)
+    share = square / (most + square)
+    value = top - half * np.log1p(square / most) - log_unit
+    return value, -2.0 * half * share, -4.0 * half * share * (1.0 - share)
 
 
 def _is_positive(support) -> bool:
@@ -104,6 +141,29 @@ def _is_positive(support) -> bool:
         return not bool(jnp.any(support(probe))) and bool(jnp.any(support(jnp.array([1e-3, 1.0]))))
     except NotImplementedError:
         return support is constraints.positive
+
+
+def _plain(prior) -> dict:
+    kind = type(prior)
+    if isinstance(prior, dist.ImproperUniform) and prior.support is constraints.positive:
+        return {"name": _FLAT, "values": {}}
+    values = {name: float(getattr(prior, name)) for name in prior.arg_constraints}
+    if getattr(dist, kind.__name__, None) is not kind or not values:
+        raise ValueError(
+            f"`prior` of Scale is {prior!r}, which cannot be saved: only distributions of `numpyro.distributions` "
+            "that are made of numbers can."
+        )
+    return {"name": kind.__name__, "values": values}
+
+
+def _made(plain: dict):
+    name, values = str(plain["name"]), dict(plain["values"])
+    if name == _FLAT:
+        return dist.ImproperUniform(constraints.positive, (), ())
+    kind = getattr(dist, name, None) if name in dist.__all__ else None
+    if not (isinstance(kind, type) and issubclass(kind, dist.Distribution)):
+        raise ValueError(f"{name!r} is no distribution of `numpyro.distributions`.")
+    return kind(**{key: float(value) for key, value in values.items()})
 
 
 def _named(prior) -> str:

@@ -70,7 +70,11 @@ def bends_at(spec: Spec, shards: Shards, theta, covariance, dtype) -> np.ndarray
     some = [
         blocks[:, one, :, other] + (one != other) * blocks[:, other, :, one] for one, other in pairs
     ]
-    blocks, padded = shards.padded(np.stack(some, axis=1)), shards.padded(theta)
+    blocks, padded = np.stack(some, axis=1), shards.padded(theta)
+    if _pays(size, shards.chunk * len(pairs)):
+        i, j = np.triu_indices(size)
+        blocks = blocks[..., i, j] * (1.0 + (i != j))
+    blocks = shards.padded(blocks)
     how = {"lanes": shards.chunk, "dtype": dtype}
     chunks, shift = -(-many // shards.chunk), shards.centre
     found = shards.map(
@@ -108,13 +112,16 @@ def _joined(X, shift):
 def _products(Z, lanes: int):
     """Return the products of all pairs of features where one product of these with all lanes pays, else None."""
     i, j = np.triu_indices(Z.shape[1])
-    pays = lanes >= KHATRI_RAO_FROM and len(i) <= KHATRI_RAO_PAIRS
-    return Z[:, i] * Z[:, j] if pays else None
+    return Z[:, i] * Z[:, j] if _pays(Z.shape[1], lanes) else None
+
+
+def _pays(size: int, lanes: int) -> bool:
+    return lanes >= KHATRI_RAO_FROM and size * (size + 1) // 2 <= KHATRI_RAO_PAIRS
 
 
 def _heavy(data: Data, lanes: int) -> int:
-    n_pairs = (data.shape[1] + 1) * (data.shape[1] + 2) // 2
-    return n_pairs if lanes >= KHATRI_RAO_FROM and n_pairs <= KHATRI_RAO_PAIRS else 0
+    size = data.shape[1] + 1
+    return size * (size + 1) // 2 if _pays(size, lanes) else 0
 
 
 @partial(jax.jit, static_argnames=("spec", "lanes", "dtype"))
@@ -150,7 +157,6 @@ def _bends(spec: Spec, data: Data, theta, blocks, shift, chunks, lanes: int, dty
     """Third derivatives against matrices, summed over the rows of a shard: (lanes, columns, features + 1)."""
     width, columns, size = theta.shape
     n_pairs = blocks.shape[1]
-    i, j = np.triu_indices(size)
 
     def rows(carry, X, start, fresh):
         X = X.astype(dtype)
@@ -160,11 +166,11 @@ def _bends(spec: Spec, data: Data, theta, blocks, shift, chunks, lanes: int, dty
         def chunk(first, carry):
             block = block_of(data, theta, first, lanes, X, start, fresh)
             some = lax.dynamic_slice_in_dim(blocks, first, lanes, 0).astype(dtype)
-            some = some.reshape(lanes * n_pairs, size, size)
+            some = some.reshape(lanes * n_pairs, *some.shape[2:])
             if products is None:
                 spread = lax.map(lambda m: jnp.sum((Z @ m) * Z, axis=1), some)
             else:
-                spread = (some[:, i, j] * jnp.where(i == j, 1.0, 2.0).astype(dtype)) @ products.T
+                spread = some @ products.T
             spread = spread.reshape(lanes, n_pairs, -1)
 
             def trace(eta):
