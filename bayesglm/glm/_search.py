@@ -132,7 +132,9 @@ def search(
         new, distance = _proposed(state, place, low, high, hyper.shared)
         step = np.where(fresh[:, None], new, step)
         sound = np.isfinite(state.value) & np.isfinite(distance)
-        converged = fresh & sound & (distance <= tol)
+        # on its way to zero, what is near in standard errors may be far
+        moving = ((step < -0.5) & (step > _DOWN)).any(axis=1)
+        converged = fresh & sound & (distance <= tol) & ~moving
         stuck = (tries > _SHORTER) | ~sound
         over = converged | stuck | (count == _STEPS)
         if together:
