@@ -337,9 +337,11 @@ def _proposed(state: _State, place, low, high, shared):
 
 def _solved(matrix, vector, shared):
     """Return the inverse of the absolute value of matrices times vectors, lane by lane."""
-    values, vectors = np.linalg.eigh(matrix)
-    least = _LEAST_CURVATURE * np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-300)
-    values = np.maximum(np.abs(values), least)
+    # a standard deviation that vanishes has next to no curvature, but its own
+    scale = np.sqrt(np.abs(np.diagonal(matrix, axis1=1, axis2=2)))
+    scale = np.where(scale > 0, scale, 1.0)
+    values, vectors = np.linalg.eigh(matrix / (scale[:, :, None] * scale[:, None, :]))
+    vectors, values = vectors / scale[:, :, None], np.maximum(np.abs(values), _LEAST_CURVATURE)
     inverse = (vectors / values[:, None, :]) @ np.swapaxes(vectors, 1, 2)
     if not shared.any():
         return times(inverse, vector)
