@@ -90,7 +90,8 @@ def standard_errors(problem: Problem, fit: Fit, at: Local, sandwich) -> Errors:
     intercept = fit.intercept.reshape(problem.outputs)
     covariance = at.root @ np.swapaxes(at.root, -1, -2)
     given = _robust.pieces(family, at.lanes, at.hessian, covariance)
-    dof = np.asarray(_results.residual_dof(problem, coef), float)
+    learned = fit.learned is not None  # effective degrees of freedom
+    dof = np.asarray(fit.dof if learned else _results.residual_dof(problem, coef), float)
     dof = np.broadcast_to(dof.ravel(), (problem.n_neurons,))
     # a dispersion that multiplies the variance of the estimates widens their distribution by being estimated
     free = _families.has_free_scale(problem.observation_model)

@@ -30,6 +30,29 @@ def problem_of(settings: Settings, X, y, classes=None, sample_weight=None, offse
     return Problem.of(rows, layout, settings)
 
 
+def known(problem: Problem, fit: Fit) -> Problem:
+    """Return the problem with the strengths that a fit has learned, where they are to be.
+
+    Raises
+    ------
+    ValueError
+        If it has learned none.
+    """
+    if problem.scales is None:
+        return problem
+    if fit.learned is None:
+        raise ValueError(
+            "The strength of the regularizer is to be learned, which `fit` does: call it first, or give a number as "
+            "`regularizer_strength`."
+        )
+    return problem.with_factors(fit.learned.factors(problem.outputs))
+
+
+def fitted_problem(rows: Rows, fit: Fit) -> Problem:
+    """Return the problem that a fit has solved, with its strengths."""
+    return known(Problem.of(rows, fit.layout, fit.settings), fit)
+
+
 def rows_of(fit: Fit, X, y, sample_weight=None, offset=None) -> Rows:
     """Return rows with the features and responses of a fit.
 

@@ -14,26 +14,15 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from bayesglm import _design, labels, solvers
-from bayesglm._layout import Layout, shown
+from bayesglm._layout import shown
 from bayesglm._messages import tell
-from bayesglm.glm import _attach, _fitting, _save, _search, _settings, _traced
-from bayesglm.glm._edge import problem_of
+from bayesglm.glm import _attach, _fitting, _grid_search, _save, _settings, _traced
+from bayesglm.glm._attributes import argument, as_shown, learned
+from bayesglm.glm._edge import known, problem_of, rows_of
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import new_classes
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit, Posterior
-
-
-def argument(name: str, doc: str) -> property:
-    """Return a constructor argument as an attribute that is resolved and checked when it is set."""
-
-    def get(self):
-        return getattr(self._settings, name)
-
-    def set_(self, value):
-        self._take(*self._settings.having(name, value), {name})
-
-    return property(get, set_, doc=doc)
 
 
 class Estimator(BaseEstimator):
@@ -58,7 +47,8 @@ class Estimator(BaseEstimator):
     )
     regularizer_strength = argument(
         "regularizer_strength",
-        "Strength of the penalty: a number, an array or a pytree; (strength, ratio) for ElasticNet.",
+        "Strength of the penalty: a number, an array or a pytree; (strength, ratio) for ElasticNet; "
+        "'auto' or a Scale to learn it.",
     )
     solver_name = argument(
         "solver_name", "Name of the solver; the default of the regularizer unless one was named."
@@ -191,6 +181,13 @@ class Estimator(BaseEstimator):
         """How the fit ended; None before `fit`."""
         return self._held.state
 
+    strength_ = learned(
+        "strength", "Strengths that `fit` has learned, one per neuron; None if it was told them."
+    )
+    prior_sd_ = learned(
+        "sd", "The standard deviations of the prior that they stand for, in units of coefficients."
+    )
+
     @property
     def aux_(self) -> None:
         """What solvers of the documented system return beside their state: always None."""
@@ -321,11 +318,33 @@ class Estimator(BaseEstimator):
         self._keep(fit)
         return self
 
-    def __strength_search__(self, X, y, strengths, splits, sample_weight, offset) -> _search.Found:
+    def __strength_search__(
+        self, X, y, strengths, splits, sample_weight, offset
+    ) -> _grid_search.Found:
         """Fit to all folds at all strengths: see :class:`bayesglm.model_selection.StrengthSearchCV`."""
         with solvers.numerics():
             problem = self._problem(X, y, sample_weight, offset)
-            return _search.search(problem, self._settings, strengths, splits)
+            return _grid_search.search(problem, self._settings, strengths, splits)
+
+    def log_evidence(self, X, y, *, sample_weight=None, offset=None):
+        """Return the log of the evidence: the density of y given the strengths and the dispersion, by Laplace's method.
+
+        Coefficients and intercepts are integrated out, over a flat prior where they have no other.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset
+            The training data, as in :meth:`fit`.
+
+        Returns
+        -------
+        : scalar, or array (neurons,)
+            NaN for neurons that could not be fitted.
+        """
+        fit = self._fitted()
+        with solvers.numerics():
+            rows = rows_of(fit, X, y, sample_weight, offset).double()
+            return shown(_fitting.log_evidence(rows, fit))
 
     @property
     def solver(self) -> Any:
@@ -366,7 +385,7 @@ class Estimator(BaseEstimator):
         with solvers.numerics():
             problem = problem_of(self._settings, X, y, classes)
             params = _fitting.first_params(problem)
-        return _as_shown(problem.layout, params)
+        return as_shown(problem.layout, params)
 
     def initialize_optimizer_and_state(self, init_params, X, y):
         """Set up the solver for `update`.
@@ -426,11 +445,11 @@ class Estimator(BaseEstimator):
             found = _fitting.step(*now, params, opt_state, *args, **kwargs)
             fit = _fitting.after_step(*now, *found, n_samples)
         self._keep(fit)
-        return _as_shown(problem.layout, found[0]), fit.state
+        return as_shown(problem.layout, found[0]), fit.state
 
     def _at(self, params, X, y, classes) -> tuple[Problem, tuple]:
         """Return the problem of some rows, at the dispersion of the fit, and parameters of the user."""
-        problem = problem_of(self._settings, X, y, classes)
+        problem = known(problem_of(self._settings, X, y, classes), self._held)
         problem = _fitting.with_scale(problem, self._settings, self._held.scale)
         return problem, problem.layout.accept(params)
 
@@ -439,14 +458,14 @@ class Estimator(BaseEstimator):
         with solvers.numerics():
             problem, params = self._at(params, X, y, classes)
             params, state, _ = _fitting.step(problem, self._settings, self.solver, params, state)
-        return _as_shown(problem.layout, params), state, None
+        return as_shown(problem.layout, params), state, None
 
     def _optimizer_run(self, params, X, y):
         classes = self._require_classes("optimizer_run")
         with solvers.numerics():
             problem, params = self._at(params, X, y, classes)
             params, state, aux = _fitting.run(problem, self._settings, self.solver, params)
-        return _as_shown(problem.layout, params), state, aux
+        return as_shown(problem.layout, params), state, aux
 
     def compute_loss(self, params, X, y, *args, **kwargs):
         """Return the loss without penalty: the mean over samples, summed over neurons.
@@ -492,9 +511,3 @@ class Estimator(BaseEstimator):
 
 def _numbers(value, name: str):
     return None if value is None else _design.to_double(value, name)
-
-
-def _as_shown(layout: Layout, params):
-    """Return (coef, intercept) as the user sees them."""
-    coef, intercept = params
-    return jax.tree.map(shown, layout.tree(coef)), shown(np.atleast_1d(intercept))

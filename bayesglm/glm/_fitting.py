@@ -11,7 +11,8 @@ import numpy as np
 
 from bayesglm import _families, links, observation_models, solvers
 from bayesglm._messages import Message
-from bayesglm.glm import _own_solver, _results, _solve
+from bayesglm.glm import _learning, _own_solver, _results, _solve
+from bayesglm.glm._edge import fitted_problem
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
@@ -19,7 +20,7 @@ from bayesglm.glm._values import Fit
 _log = logging.getLogger(__name__)
 
 # Rounds in which a mode and its dispersion settle, and the relative change of the dispersion at which they have.
-_ROUNDS, _SAME = 50, 1e-7
+_ROUNDS, _SAME, _SAME_PROFILE = 50, 1e-7, 1e-4
 
 
 @solvers.numerics()
@@ -45,8 +46,14 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         _log.info(text)
     initial = problem.initial()
     usable = _solve.usable_neurons(problem, initial[1], given and given[1])
+    learned = None
+    if problem.scales is not None:
+        learned, problem, given = _learned(problem, usable, given or initial)
+        settings_of_solver = _resolved(settings, learned, layout)
+    else:
+        settings_of_solver = settings
     for count in range(_ROUNDS):
-        solver, outcome, text = _solved(problem, settings, usable, initial, given, bar)
+        solver, outcome, text = _solved(problem, settings_of_solver, usable, initial, given, bar)
         coef, intercept = problem.params(outcome.theta)
         dof = _results.residual_dof(problem, coef)
         scale = _results.scale(problem, outcome.residual, outcome.scale, dof, coef, intercept)
@@ -64,10 +71,55 @@ def fit(problem: Problem, settings: Settings, given=None, bar: bool = True) -> F
         outcome.iter_num, settings.solver_name, time.perf_counter() - begin, outcome.converged.sum(),
     )  # fmt: skip
     told = default_strength(settings) + _solve.messages(outcome, layout, text)
+    if learned is not None:
+        told += _learning.messages(learned, layout)
+        dof = (
+            layout.each(problem.rows.n - learned.dof)
+            if np.ndim(dof) == 0
+            else problem.rows.n - learned.dof
+        )
+        if _families.has_free_scale(problem.observation_model):
+            scale = learned.scale
     return Fit(
         layout, settings, coef, np.atleast_1d(intercept), scale, dof, problem.rows.n,
-        outcome.state, solver, told,
+        outcome.state, solver, told, learned,
     )  # fmt: skip
+
+
+def _learned(problem: Problem, usable, start):
+    """Return learned strengths, the problem with them, and parameters at its mode."""
+    theta = problem.layout.by_neuron(*start)
+    theta = np.where(np.isfinite(theta), theta, 0.0)
+    for _ in range(_ROUNDS):
+        learned, theta = _learning.learn(problem, usable, theta)
+        found = problem.with_factors(learned.factors(problem.outputs))
+        if not problem.estimates_scale:
+            break
+        profile = _learning.profile(found, usable, theta)
+        moved = np.abs(profile / problem.dispersion - 1.0) > _SAME_PROFILE
+        problem = problem.at_scale(profile)
+        if not moved.any():
+            break
+    return learned, found, problem.params(theta)
+
+
+def _resolved(settings: Settings, learned, layout) -> Settings:
+    """Return settings with strengths that are numbers, for a solver of the user's own."""
+    factors = layout.tree(learned.factors(layout.outputs))
+    strength = settings.regularizer.resolved(settings.regularizer_strength, factors)
+    return replace(settings, regularizer_strength=strength)
+
+
+def log_evidence(rows, fit: Fit) -> np.ndarray:
+    """Return the log evidence of the training rows at a fit, in the shape of the user.
+
+    Raises
+    ------
+    ValueError
+        If the prior has a kink.
+    """
+    problem = fitted_problem(rows, fit)
+    return problem.layout.each(_learning.log_evidence(problem, fit))
 
 
 def _solved(problem: Problem, settings: Settings, usable, initial, given, bar: bool):

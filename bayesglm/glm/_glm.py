@@ -10,7 +10,7 @@ from bayesglm import diagnostics, posterior
 from bayesglm._layout import shown
 from bayesglm._messages import tell
 from bayesglm.glm import _joint, _leaving_out, _prediction, _reporting, _sampling, _tables, _traced
-from bayesglm.glm._edge import check_structure, new_rows, rows_of
+from bayesglm.glm._edge import check_structure, known, new_rows, rows_of
 from bayesglm.glm._estimator import Estimator
 from bayesglm.glm._values import needed
 
@@ -204,7 +204,7 @@ class GLM(Estimator):
         """
         _joint.check_priors(prior, scale_prior, intercept_prior)
         with jax.enable_x64(True):
-            problem = self._problem(X, y, sample_weight, offset)
+            problem = known(self._problem(X, y, sample_weight, offset), self._held)
         priors = scale, scale_prior, intercept_prior, prior
         return _joint.numpyro_model(problem, self._settings, self._held.scale, *priors)
 

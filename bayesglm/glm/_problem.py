@@ -20,7 +20,7 @@ from bayesglm._likelihood import kappa
 from bayesglm._objective import Objective
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._settings import Settings
-from bayesglm.prior import Prior
+from bayesglm.prior import Flat, Prior, Scale, index_of
 from bayesglm.rows import Data, Matrix, Shards, Spec, chunks_of, cuts, even, fill, is_small
 
 # Rows that the centre of the features is taken from; it only has to be close.
@@ -39,6 +39,8 @@ class Problem:
         Of coefficients (features, *outputs), and which of these are in use.
     scale : array (neurons,), optional
         Dispersions that enter the loss, in place of the family's, or that an absolute prior is weighed at.
+    scales : tuple, optional
+        For each term of the prior how its strength is to be learned, in units of the one it has; None if it is known.
     """
 
     rows: Rows
@@ -47,6 +49,7 @@ class Problem:
     inverse_link: Any
     prior: Prior
     scale: np.ndarray | None = None
+    scales: tuple[Scale | None, ...] | None = None
 
     @classmethod
     def of(cls, rows: Rows, layout: Layout, settings: Settings) -> Problem:
@@ -58,16 +61,16 @@ class Problem:
             If strengths or masks do not fit the features.
         """
         mask = settings.mask(layout)
-        prior = settings.regularizer.prior(
-            settings.regularizer_strength,
-            mask,
-            layout.structure,
-            layout.widths,
+        regularizer, strength = settings.regularizer, settings.regularizer_strength
+        prior = regularizer.prior(
+            regularizer.known(strength), mask, layout.structure, layout.widths,
             "regularizer_strength",
-        )
+        )  # fmt: skip
         prior = prior.pinned(partial(_sum_of, rows), float(rows.n.mean()))
+        scales = regularizer.scales(strength, prior.terms, layout.structure, layout.widths)
         layout = replace(layout, tied=prior.ties(layout.n_neurons))
-        return cls(rows, layout, settings.observation_model, settings.inverse_link_function, prior)
+        family = settings.observation_model, settings.inverse_link_function
+        return cls(rows, layout, *family, prior, scales=scales)
 
     @property
     def mask(self) -> np.ndarray:
@@ -125,6 +128,17 @@ class Problem:
         """Split (lanes, columns, features + 1) into coefficients, zero where masked, and intercepts."""
         coef, intercept = self.layout.params(theta)
         return coef * self.mask, intercept
+
+    def with_factors(self, factors) -> Problem:
+        """Return the problem with known strengths: those of its prior times factors (features, *outputs)."""
+        if self.scales is None:
+            return self
+        terms = tuple(
+            term if scale is None or isinstance(term, Flat)
+            else term.replace(strength=term.strength * factors[index_of(term.features)])
+            for term, scale in zip(self.prior.terms, self.scales, strict=True)
+        )  # fmt: skip
+        return replace(self, prior=Prior(terms, self.mask), scales=None)
 
     def objective(self, whole: bool = False, balanced: bool = True) -> Objective:
         """Return what the solvers minimise.

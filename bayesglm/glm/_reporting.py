@@ -13,6 +13,7 @@ from bayesglm import _families, _residuals, links, posterior
 from bayesglm._sampling import _curvature
 from bayesglm.diagnostics import Curvature, Evidence, Facts, Loo, Order, Replicates, Responses
 from bayesglm.glm import _asymptotics, _leaving_out, _prediction, _tables
+from bayesglm.glm._edge import fitted_problem
 from bayesglm.glm._joint import weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
@@ -75,7 +76,7 @@ def evidence(
         parts["estimates"] = _tables.of_draws(found, _PROB, parts["convergence"])
     if rows is not None:
         parts["settings"] |= _rows_in_words(rows, parts["labels"], order)
-        problem = Problem.of(rows.double(), layout, fit.settings)
+        problem = fitted_problem(rows.double(), fit)
         parts["settings"] |= _pins_in_words(problem)
         parts |= _of_rows(fit, found, problem, order, loo)
     return Evidence(facts=_facts(fit, found, parts.get("responses")), **parts)
@@ -163,7 +164,7 @@ def _settings(fit: Fit, found: Posterior | None) -> dict[str, Any]:
         "observation model": repr(settings.observation_model),
         "inverse link": links.inverse_link_name(settings.inverse_link_function),
         "regularizer": repr(settings.regularizer),
-        "regularizer strength": _strength_in_words(settings),
+        "regularizer strength": _strength_in_words(fit),
         "solver": settings.solver_name,
         "features": len(fit.coef),
         "outputs": list(fit.coef.shape[1:]),
@@ -177,8 +178,12 @@ def _settings(fit: Fit, found: Posterior | None) -> dict[str, Any]:
     return said if found is None else said | _sampling_settings(found)
 
 
-def _strength_in_words(settings) -> Any:
-    strength = settings.regularizer_strength
+def _strength_in_words(fit: Fit) -> Any:
+    settings, strength = fit.settings, fit.settings.regularizer_strength
+    if fit.learned is not None:
+        low, high = np.nanmin(fit.learned.sd), np.nanmax(fit.learned.sd)
+        ends = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        return f"learned ({strength!r}): prior standard deviation {ends}"
     if hasattr(settings.regularizer, "strength_params"):
         strength = settings.regularizer.strength_params(strength or {})
     if any(map(np.ndim, jax.tree.leaves(strength))):

@@ -19,6 +19,7 @@ from bayesglm._messages import Message
 from bayesglm._progress import Share
 from bayesglm._sampling import _propriety, _psis, _sampler, _target
 from bayesglm.glm import _attach, _fitting, _lanes, _log_prior
+from bayesglm.glm._edge import known
 from bayesglm.glm._joint import check_counts, check_priors, weakly
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
@@ -97,7 +98,11 @@ def _sample(problem: Problem, settings: Settings, options: Options, progress) ->
         view = problem_view(problem, own)
         _propriety.check(view)
         run = run._replace(check=partial(_check_information, view, problem))
-    fit = _unfitted(problem, settings) if own else _fitting.fit(narrow, settings, bar=False)
+    if own and problem.scales is None:
+        fit = _unfitted(problem, settings)
+    else:
+        fit = _fitting.fit(narrow, settings, bar=False)
+    problem = known(problem, fit)
     priors = _lanes.priors_of(
         problem, options.scale, fit.scale, options.scale_prior, options.intercept_prior, weak
     )

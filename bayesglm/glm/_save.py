@@ -18,11 +18,13 @@ from bayesglm import io, labels, links, observation_models, regularizer
 from bayesglm._component import parameters
 from bayesglm._input import Names
 from bayesglm._messages import Message
+from bayesglm.glm._learned import Learned
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
+from bayesglm.prior import Scale
 
 _FITTED = ("coef_", "intercept_", "scale_", "dof_resid_", "classes_")
-_BESIDE = ("names", "proba_output")
+_BESIDE = ("names", "proba_output", "learned")
 _PACKAGES = ("jax", "jaxlib", "numpyro", "numpy", "scikit-learn")
 _NATIVE = {
     "observation_model": {
@@ -73,6 +75,7 @@ def _fitted(settings: Settings, fit: Fit | None) -> dict[str, Any]:
     stored["classes_"] = fit.layout.classes
     stored["names"] = dict(fit.layout.names._asdict())
     stored["proba_output"] = settings.proba_output
+    stored["learned"] = None if fit.learned is None else dict(vars(fit.learned))
     return stored
 
 
@@ -93,6 +96,8 @@ def _describe(name: str, value):
             "ours": _NATIVE[name].get(kind.__name__) is kind,
             "params": {k: _function(v) if callable(v) else _host(v) for k, v in params.items()},
         }
+    if name == "regularizer_strength":
+        return _of_scales(value)
     if callable(value):
         return _function(value)
     if isinstance(value, dict) and name == "solver_kwargs":
@@ -105,6 +110,15 @@ def _described(regularizers):
     if isinstance(regularizers, dict):
         return {key: _described(value) for key, value in regularizers.items()}
     return _describe("regularizer", regularizers)
+
+
+def _of_scales(strength):
+    """Return a strength, or those of leaves, as plain data."""
+    if isinstance(strength, Scale):
+        return {"scale": strength.plain()}
+    if isinstance(strength, dict):
+        return {key: _of_scales(value) for key, value in strength.items()}
+    return _host(strength)
 
 
 def _function(value) -> dict[str, Any]:
@@ -261,7 +275,22 @@ def _restore(name: str, value, mapping, filename):
         return mapping[name]
     if name == "inverse_link_function":
         return _restore_link(value, filename)
+    if name == "regularizer_strength":
+        return _restore_scales(value, filename)
     return value
+
+
+def _restore_scales(value, filename):
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"scale"} or not isinstance(value["scale"], dict):
+        return {key: _restore_scales(one, filename) for key, one in value.items()}
+    try:
+        return Scale.of_plain(value["scale"])
+    except Exception as error:
+        raise ValueError(
+            f"The 'regularizer_strength' in {str(filename)!r} is not accepted: {error}"
+        ) from error
 
 
 def _restore_link(value, filename):
@@ -342,8 +371,13 @@ def _fit_of(fitted: dict[str, Any], settings: Settings) -> Fit:
     names = Names() if names is None else Names(*(_as_tuple(names[k]) for k in Names._fields))
     if found.coef is not None:
         _check_names(names, found)
-    layout = replace(found.layout, names=names)
-    return replace(found, layout=layout, settings=settings, scale=scale, dof=dof, edited=False)
+    layout, learned = replace(found.layout, names=names), fitted.get("learned")
+    if learned is not None:
+        learned = Learned(**learned)
+        learned.check(found.coef)
+    return replace(
+        found, layout=layout, settings=settings, scale=scale, dof=dof, learned=learned, edited=False
+    )
 
 
 def _as_tuple(value):

@@ -9,6 +9,7 @@ from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm.glm import _asymptotics, _leaving_out, _robust
 from bayesglm.glm._asymptotics import Local
+from bayesglm.glm._edge import fitted_problem
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._values import Fit, Posterior
@@ -46,7 +47,7 @@ def of_rows(rows: Rows, fit: Fit, found: Posterior | None, how, prob: float):
     _leaving_out.check_trained(rows, fit, found)
     *how, X = how
     sandwich = _robust.asked(*how, rows.weight, X)
-    problem = Problem.of(rows, fit.layout, fit.settings)
+    problem = fitted_problem(rows, fit)
     at = _asymptotics.local(problem, fit, fit.dispersion)
     return of_fit(problem, fit, found, at, sandwich, prob)
 
@@ -69,6 +70,9 @@ def of_fit(
     table = posterior.asymptotic(estimates, *errors, fit.layout.labels(), prob, tests)
     dof = np.concatenate([np.ravel(part) for part in errors[1]])
     table.attrs["interval"] = _asymptotics.meaning(problem.prior, sandwich, dof, prob)
+    if fit.learned is not None:
+        table.attrs["interval"] += "; strengths are held at what was learned, as if they were known"
+        table.attrs["learned"] = fit.learned.in_words(fit.layout)
     table.attrs["dispersion"] = dispersion(fit, found)
     return table, told
 

@@ -11,6 +11,7 @@ from bayesglm import _design, _families, _process, observation_models, posterior
 from bayesglm._input import Names
 from bayesglm._layout import Layout
 from bayesglm._messages import Message
+from bayesglm.glm._learned import Learned
 from bayesglm.glm._settings import Settings
 
 
@@ -37,6 +38,8 @@ class Fit:
         How the solver ended, and the solver.
     messages : tuple of Message
         What the user is told of it.
+    learned : Learned or None
+        Strengths that were learned with it.
     edited : bool
         Whether parameters were set by hand since.
     """
@@ -51,6 +54,7 @@ class Fit:
     state: Any = None
     solver: Any = None
     messages: tuple[Message, ...] = ()
+    learned: Learned | None = None
     edited: bool = False
 
     def __getstate__(self):

@@ -8,6 +8,7 @@ A regularizer is a name for the terms of a prior (:mod:`bayesglm.prior`), and ch
 
 from __future__ import annotations
 
+from bayesglm.prior import Scale
 from bayesglm.regularizer._absolute import Laplace, Normal
 from bayesglm.regularizer._base import Regularizer
 from bayesglm.regularizer._base import know_solver as know_solver
@@ -28,6 +29,7 @@ __all__ = [
     "Quadratic",
     "Regularizer",
     "Ridge",
+    "Scale",
     "Smooth",
     "UnRegularized",
 ]

@@ -14,7 +14,7 @@ from bayesglm._component import Component
 from bayesglm._design import leaf_slices, per_coefficient
 from bayesglm._design import split as design_split
 from bayesglm._input import strengths
-from bayesglm.prior import Prior, Term
+from bayesglm.prior import Prior, Scale, Term
 
 # Solvers of the package, and whether they can minimise penalties with kinks; `bayesglm.solvers` says so of its own.
 _SOLVERS: dict[str, bool] = {}
@@ -113,16 +113,59 @@ class Regularizer(Component, abc.ABC):
         return f"{type(self).__name__}; using {self.default_strength}"
 
     def check_strength(self, strength):
-        """Return the strength in its canonical form: a float, an array, or a pytree of these.
+        """Return the strength in its canonical form: a float, an array, or a pytree of these; Scale to learn it.
 
         Raises
         ------
         TypeError
             If it is not numeric.
         ValueError
-            If a strength is negative or not finite.
+            If a strength is negative or not finite, or is to be learned for a prior with a kink.
         """
+        if isinstance(strength, (str, Scale)):
+            return self.check_scale(strength)
         return strengths(strength, "regularizer_strength")
+
+    def check_scale(self, strength) -> Scale:
+        """Return what is said of a strength to be learned: `Scale()` for "auto".
+
+        Raises
+        ------
+        ValueError
+            If it is another word, or the prior has a kink.
+        """
+        if isinstance(strength, str) and strength != "auto":
+            raise ValueError(
+                f"`regularizer_strength` must be a number, 'auto' or a Scale, but {strength!r} was given."
+            )
+        if not self.smooth:
+            raise ValueError(
+                f"The strength of {type(self).__name__} cannot be learned by `fit`: with a kink in the prior, the mode "
+                "says little of the evidence. Choose one by cross-validation "
+                "(`bayesglm.model_selection.StrengthSearchCV`), or use Ridge."
+            )
+        return Scale() if isinstance(strength, str) else strength
+
+    def known(self, strength):
+        """Return a strength, as :meth:`check_strength` returns it, with one in place of what is to be learned."""
+        return 1.0 if isinstance(strength, Scale) else strength
+
+    def scales(self, strength, terms, structure, widths) -> tuple[Scale | None, ...] | None:
+        """Return how the strength of each term is to be learned, None where it is known; None if all are.
+
+        Parameters
+        ----------
+        strength
+            As :meth:`check_strength` returns it.
+        terms : tuple of Term
+        structure, widths
+            Tree structure of the design, and numbers of features of its leaves.
+        """
+        return (strength,) * len(terms) if isinstance(strength, Scale) else None
+
+    def resolved(self, strength, learned):
+        """Return a strength with what was learned, in the structure of the coefficients, in place of a Scale."""
+        return learned if isinstance(strength, Scale) else strength
 
     def with_strength(self, value, strength):
         """Return an estimator's strength with another number in its place; what is no strength is kept."""

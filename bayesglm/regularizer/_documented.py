@@ -7,6 +7,7 @@ import numpy as np
 
 from bayesglm import prior
 from bayesglm._input import strengths
+from bayesglm.prior import Scale
 from bayesglm.regularizer._base import Regularizer
 
 
@@ -87,6 +88,8 @@ class ElasticNet(Regularizer):
         ValueError
             If a ratio is outside [0, 1].
         """
+        if isinstance(strength, (str, Scale)):
+            return self.check_scale(strength)
         if not isinstance(strength, tuple):
             strength = (strength, 0.5)
         if len(strength) != 2:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from bayesglm._design import leaf_paths, leaf_slices
 from bayesglm._input import did_you_mean
-from bayesglm.prior import Prior
+from bayesglm.prior import Prior, Scale
 from bayesglm.prior import moved as moved_term
 from bayesglm.regularizer._base import Regularizer
 from bayesglm.regularizer._names import named
@@ -240,6 +241,33 @@ class PerLeaf(Regularizer):
             found = _of_leaf(path, part.prior, value, mask[rows], *single)
             terms += [moved_term(term, range(rows.start, rows.stop)) for term in found.terms]
         return Prior.of(tuple(terms), mask)
+
+    def known(self, strength):
+        """Return strengths with one in place of those that are to be learned."""
+        given = _leaves_of(strength or {}, self._parts)
+        return _nested({path: self._parts[path].known(value) for path, value in given})
+
+    def scales(self, strength, terms, structure, widths):
+        """Return how the strength of each term is to be learned, None where it is known; None if all are."""
+        given = dict(_leaves_of(strength or {}, self._parts))
+        if not any(isinstance(value, Scale) for value in given.values()):
+            return None
+        leaf = np.repeat(np.arange(len(widths)), widths)  # of each feature
+        paths = leaf_paths(structure)
+        # features of a term are all of one leaf
+        first = (0 if term.features is None else term.features[0] for term in terms)
+        found = (given.get(paths[leaf[row]]) for row in first)
+        return tuple(value if isinstance(value, Scale) else None for value in found)
+
+    def resolved(self, strength, learned):
+        """Return strengths with what was learned in place of each Scale."""
+        found = {}
+        for path, value in _leaves_of(strength or {}, self._parts):
+            leaf = learned
+            for key in path:
+                leaf = leaf[key]
+            found[path] = self._parts[path].resolved(value, leaf)
+        return _nested(found)
 
     def _check_leaves(self, paths: list[Path]) -> None:
         if () in paths:

@@ -24,6 +24,7 @@ from bayesglm.rows._kernels import (
     slopes,
     transpose,
 )
+from bayesglm.rows._observed import bends_at, observed_at
 from bayesglm.rows._passes import moments_at, of_log_scale, slopes_at
 from bayesglm.rows._reductions import finite_rows, gram, moments, predictor, rank, triangle
 from bayesglm.rows._scores import scores_at
@@ -46,6 +47,7 @@ __all__ = [
     "Shards",
     "Spec",
     "Sums",
+    "bends_at",
     "block_rows",
     "chunks_of",
     "cores",
@@ -61,6 +63,7 @@ __all__ = [
     "losses",
     "moments",
     "moments_at",
+    "observed_at",
     "of_log_scale",
     "predict",
     "predictor",
