@@ -124,7 +124,7 @@ class Problem:
     def params(self, theta) -> tuple[np.ndarray, np.ndarray]:
         """Split (lanes, columns, features + 1) into coefficients, zero where masked, and intercepts."""
         coef, intercept = self.layout.params(theta)
-        return coef * self.mask, intercept
+        return np.where(self.mask, coef, 0.0), intercept
 
     def objective(self, whole: bool = False, balanced: bool = True) -> Objective:
         """Return what the solvers minimise.
