@@ -129,7 +129,7 @@ class GaussianProcess(_Structured):
     coordinates : array (features,) or (features, dimensions), optional
         Where features lie; 0, 1, 2, ... by default.
     lengthscale : number, or array (dimensions,)
-        In units of the coordinates.
+        In units of the coordinates; without one for the periodic kernel.
     period : number, or array (dimensions,), optional
         Of the periodic kernel.
 
