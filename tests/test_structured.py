@@ -206,6 +206,29 @@ def test_what_is_no_constant_is_not_pinned():
         smooth(0.0).sample_posterior(BASIS, COUNTS[:, 0], progress_bar=False)
 
 
+@pytest.mark.parametrize("how", ["float32", "holes", "file", "weights", "scaled"])
+def test_splines_are_pinned_however_their_rows_are_held(how, tmp_path):
+    X, more = BASIS, {}
+    if how == "float32":
+        X = BASIS.astype(np.float32)
+    if how == "holes":
+        X = BASIS.copy()
+        X[3, 2] = np.nan
+    if how == "file":
+        np.save(tmp_path / "X.npy", BASIS)
+        X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    if how == "weights":  # a row that does not count may be anything
+        X, more = np.vstack([BASIS, np.arange(P)]), {"sample_weight": np.append(np.ones(N), 0.0)}
+    if how == "scaled":
+        X = 1e3 * BASIS
+    y = np.append(COUNTS[:, 0], 1.0)[: len(X)]
+    model = smooth(2e4 if how == "scaled" else 0.02).fit(X, y, **more)
+    size = 1e-3 if how == "scaled" else 1.0
+    # within 1e-6 standard errors of a narrow prior; float32 rounds coefficients of order one
+    assert abs(model.coef_.mean()) < 1e-6 * size
+    assert np.abs(model.coef_).max() > 0.1 * size
+
+
 def test_a_leaf_of_splines_that_a_neuron_does_not_use_is_pinned_for_the_others():
     X = {"place": BASIS, "more": PLAIN[:, :2]}
     mask = {"place": np.array([1, 0, 1]), "more": np.ones(3, int)}
