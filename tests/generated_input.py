@@ -389,7 +389,8 @@ def _call(model, method, arguments):
 SETTINGS = {
     "observation_model": (*RESPONSES, nmo.observation_models.NegativeBinomialObservations(0.5), "poison"),
     "inverse_link_function": (None, "exp", "softplus", jax.nn.softplus, np.exp, "log"),
-    "regularizer": (None, *tables.REGULARIZERS, nmo.regularizer.Lasso(), "Bridge"),
+    "regularizer": (None, *tables.REGULARIZERS, nmo.regularizer.Lasso(), "Bridge", "Smooth",
+                    nmo.regularizer.Normal(0.1, 2.0), {"a": "Ridge", "b": nmo.regularizer.Laplace()}, {"a": "Bridge"}),
     "regularizer_strength": (None, 0.5, 1, np.float32(0.5), [0.1, 0.2, 0.3, 0.4], (0.5, 0.5), {"a": 1.0}, -1.0, "1"),
     "solver_name": (None, "LBFGS", "ProximalGradient", "Newton", "LBFGS[jaxopt]", "newton"),
     "solver_kwargs": ({}, None, {"tol": 1e-4}, {"maxiter": 5}, {"tol": -1.0}, {"memory_size": 4}),
@@ -449,7 +450,12 @@ def assert_set(model, given) -> None:
             continue
         unused = name == "regularizer_strength" and (
             isinstance(
-                model.regularizer, (nmo.regularizer.UnRegularized, nmo.regularizer.ElasticNet)
+                model.regularizer,
+                (
+                    nmo.regularizer.UnRegularized,
+                    nmo.regularizer.ElasticNet,
+                    nmo.regularizer.PerLeaf,
+                ),
             )
         )
         if isinstance(value, (int, float, np.generic)) and not unused:

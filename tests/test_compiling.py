@@ -123,6 +123,25 @@ def test_a_second_fit_of_the_same_shape_compiles_nothing(face, kind, solver):
     assert seen == []
 
 
+def test_other_strengths_of_leaves_compile_nothing():
+    kinds = {"a": nmo.regularizer.Smooth(), "b": nmo.regularizer.Normal()}
+
+    def fit(seed, strength, scale=1.0, shift=0.0):
+        X, y = data(seed, shift=shift)
+        X = {"a": X[:, :3], "b": X[:, 3:]}
+        model = nmo.glm.GLM(regularizer=kinds, regularizer_strength={"a": strength})
+        return model.set_params(regularizer__b__scale=scale).fit(X, y)
+
+    for seed in range(2):
+        for shift in (0.0, -2.0):
+            fit(seed, 1.0, shift=shift)
+            fit(seed, 0.1, shift=shift)
+    with compiled() as seen:
+        fit(7, 1.0)
+        fit(8, 0.4, scale=0.7)
+    assert seen == []
+
+
 def test_masks_and_weights_compile_nothing_new():
     X, y = data(7, neurons=tables.N_NEURONS)
 

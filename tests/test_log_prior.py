@@ -38,7 +38,7 @@ def points(model, rng):
     return coef, intercept, scale
 
 
-def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=None):
+def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=None, X=X):
     """Log-priors as `sample_posterior` computes them, (draws, neurons) by parameter."""
     problem, weak = _lanes.double(problem_of(estimator, X, y)), None
     if prior is not None:
@@ -54,13 +54,13 @@ def at_draws(estimator, y, draws, intercept_prior=None, scale_prior=None, prior=
     return _log_prior.at_draws(family, shared, lanes, drawn)
 
 
-def compared(estimator, y, rng, **how):
+def compared(estimator, y, rng, X=X, **how):
     """Model, log-priors by parameter, and the log of the joint density without the likelihood, at some draws."""
     with jax.enable_x64(True):
         joint = estimator.numpyro_model(X, y, **how)
         model = joint.args[0]
         draws = coef, intercept, scale = points(model, rng)
-        found = at_draws(estimator, y, draws, **how)
+        found = at_draws(estimator, y, draws, X=X, **how)
         rest = []
         for k in range(N_DRAWS):
             values = {"coef": coef[k], "intercept": intercept[k]}

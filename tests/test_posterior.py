@@ -237,6 +237,16 @@ def test_the_edge_of_a_domain_is_no_reason_to_sample_again(rng):
     assert len(model.posterior_["posterior"].attrs["resampled_neurons"]) <= 1
 
 
+def test_a_summary_of_masked_coefficients_has_no_interval_and_no_warning():
+    mask = np.ones((4, 3), int)
+    mask[1, 2] = 0
+    table = nmo.glm.PopulationGLM("Poisson", **RIDGE, feature_mask=mask).fit(X, COUNTS)
+    table = table.summary(X, COUNTS)
+    lower = [name for name in table.columns if "%" in str(name)]
+    assert np.isnan(table.loc["coef[1, 2]", lower].astype(float)).all()
+    assert "dof" not in table.columns  # a normal distribution
+
+
 def test_masked_coefficients_are_zero_and_a_mask_deletes_a_column():
     mask = np.ones((4, 3), int)
     mask[1, 2] = 0

@@ -27,7 +27,9 @@ PAIRS = [(family, names[-1]) for family, names in tables.FAMILY_LINKS.items()] +
 ]
 
 
-def build(estimator, y, *, scale="sample", intercept=None, weak=False, weight=None, offset=None):
+def build(
+    estimator, y, *, X=X, scale="sample", intercept=None, weak=False, weight=None, offset=None
+):
     problem = _lanes.double(problem_of(estimator, X, y, weight, offset))
     if weak:
         problem, weak = weakly(problem)
@@ -66,7 +68,7 @@ def unmasked(family, lanes):
     return by_class[:, :, : family.coef_dims].reshape(len(lanes.mask), -1)
 
 
-def assert_same_density(estimator, y, rng, link=None, **how):
+def assert_same_density(estimator, y, rng, link=None, X=X, **how):
     model_how = {"sample_weight": how.get("weight"), "offset": how.get("offset")}
     if how.get("scale") == "plugin":
         model_how["scale"] = 1.0
@@ -76,7 +78,7 @@ def assert_same_density(estimator, y, rng, link=None, **how):
         model_how["prior"] = "auto"
     with jax.enable_x64(True):
         model = estimator.numpyro_model(X, y, **model_how)
-        problem, family, shared, lanes = build(estimator, y, **how)
+        problem, family, shared, lanes = build(estimator, y, X=X, **how)
         points = []
         for _ in range(3):
             u = 0.3 * rng.normal(size=lanes.centre.shape)

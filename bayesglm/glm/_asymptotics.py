@@ -135,4 +135,6 @@ def _by_parameter(problem, found, no_coef, no_intercept):
         return np.where(no_coef, nothing, coef), np.where(no_intercept, nothing, intercept)
 
     lags = None if found.maxlags is None else both(found.maxlags, -1)
-    return both(np.sqrt(found.variance), np.nan), both(found.dof, np.nan), lags
+    dof, of_intercept = both(found.dof, np.nan)
+    dof = np.where(problem.mask, dof, np.nan)  # of what is not estimated
+    return both(np.sqrt(found.variance), np.nan), (dof, of_intercept), lags

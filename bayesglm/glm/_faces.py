@@ -90,7 +90,7 @@ class ClassifierGLM(GLM):
         Number of classes, at least 2.
     inverse_link_function : callable, optional
         ``log_softmax`` by default.
-    regularizer : str or Regularizer, optional
+    regularizer : str, Regularizer or dict, optional
         ``"Ridge"`` by default.
     regularizer_strength, solver_name, solver_kwargs
         As in :class:`GLM`; a strength of 1.0 by default.

@@ -32,11 +32,11 @@ class GLM(Estimator):
     inverse_link_function : str or callable, optional
         Maps the linear predictor to the mean. By default that of the observation model: ``exp`` for counts,
         ``one_over_x`` for Gamma, ``identity`` for Gaussian, ``logistic`` for Bernoulli.
-    regularizer : str or Regularizer, optional
-        ``"UnRegularized"`` (default), ``"Ridge"``, ``"Lasso"``, ``"ElasticNet"``, ``"GroupLasso"``, or an instance.
+    regularizer : str, Regularizer or dict, optional
+        One of `bayesglm.regularizer`, ``"UnRegularized"`` by default; or a dict of these for the leaves of X.
     regularizer_strength : float, array or pytree, optional
-        Strength of the penalty, one number or one per coefficient; (strength, ratio) for ElasticNet. 1.0 with a warning
-        where it is needed and not given.
+        Strength of the penalty, one number or one per coefficient; (strength, ratio) for ElasticNet, a dict for leaves.
+        1.0 with a warning where it is needed and not given.
     solver_name : str, optional
         LBFGS by default, ProximalGradient for penalties with kinks. See `bayesglm.solvers`.
     solver_kwargs : dict, optional

@@ -127,7 +127,7 @@ class Problem:
     def params(self, theta) -> tuple[np.ndarray, np.ndarray]:
         """Split (lanes, columns, features + 1) into coefficients, zero where masked, and intercepts."""
         coef, intercept = self.layout.params(theta)
-        return coef * self.mask, intercept
+        return np.where(self.mask, coef, 0.0), intercept
 
     def with_factors(self, factors) -> Problem:
         """Return the problem with known strengths: those of its prior times factors (features, *outputs)."""

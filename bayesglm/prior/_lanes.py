@@ -32,6 +32,7 @@ def _placed(whole, part, features):
         whole = whole.copy()
         whole[..., index_of(features)] = part
         return whole
+    whole = whole.astype(jnp.promote_types(whole.dtype, part.dtype))
     return whole.at[..., index_of(features)].set(part)
 
 

@@ -35,7 +35,7 @@ class _Absolute(Regularizer):
 
     @scale.setter
     def scale(self, value):
-        array = _numbers(value, "scale", self)
+        array = numeric(value, "scale", self)
         if not (array > 0).all():
             raise ValueError(
                 f"`scale` of {type(self).__name__} must be positive, but {value!r} was given."
@@ -67,7 +67,7 @@ class Normal(_Absolute):
 
     @location.setter
     def location(self, value):
-        _numbers(value, "location", self)
+        numeric(value, "location", self)
         self._location = value
 
     def terms(self, strength, mask, broadcast, leaf_slices):
@@ -98,7 +98,7 @@ class Laplace(_Absolute):
         return prior.Laplace(1.0 / _spread(self.scale, mask.shape, broadcast), unit="absolute")
 
 
-def _numbers(value, name: str, owner) -> np.ndarray:
+def numeric(value, name: str, owner) -> np.ndarray:
     """Return parameters of a prior as a float array.
 
     Raises

@@ -311,4 +311,4 @@ def _is_worth_showing(value, parameter) -> bool:
     """Whether ``repr`` shows a parameter: what is short, and no default."""
     if any(np.ndim(leaf) for leaf in jax.tree.leaves(value)):
         return False
-    return parameter is None or value is not parameter.default
+    return parameter is None or repr(value) != repr(parameter.default)

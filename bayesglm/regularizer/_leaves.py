@@ -183,9 +183,8 @@ class PerLeaf(Regularizer):
             given = dict(_leaves_of(strength, self._parts))
         else:
             given = {path: strength for path, part in self._parts.items() if _takes_strength(part)}
-        return _nested(
-            {path: self._checked(path, value) for path, value in given.items() if value is not None}
-        )
+        some = (path for path in self._parts if given.get(path) is not None)
+        return _nested({path: self._checked(path, given[path]) for path in some})
 
     def _checked(self, path: Path, value):
         part = self._parts[path]

@@ -9,7 +9,7 @@ import numpy as np
 from bayesglm import prior
 from bayesglm._input import did_you_mean
 from bayesglm.prior import Precision
-from bayesglm.regularizer._absolute import _numbers
+from bayesglm.regularizer._absolute import numeric
 from bayesglm.regularizer._base import Regularizer
 
 
@@ -129,7 +129,7 @@ class GaussianProcess(_Structured):
     coordinates : array (features,) or (features, dimensions), optional
         Where features lie; 0, 1, 2, ... by default.
     lengthscale : number, or array (dimensions,)
-        In units of the coordinates.
+        In units of the coordinates; without one for the periodic kernel.
     period : number, or array (dimensions,), optional
         Of the periodic kernel.
 
@@ -182,7 +182,7 @@ class GaussianProcess(_Structured):
     def _places(self, n_features: int) -> np.ndarray:
         if self.coordinates is None:
             return np.arange(float(n_features))[:, None]
-        x = _numbers(self.coordinates, "coordinates", self)
+        x = numeric(self.coordinates, "coordinates", self)
         if x.ndim not in (1, 2) or len(x) != n_features:
             raise ValueError(
                 f"`coordinates` of GaussianProcess has shape {x.shape}, but there are {n_features} features: expected "
@@ -191,7 +191,7 @@ class GaussianProcess(_Structured):
         return x.reshape(n_features, -1)
 
     def _positive(self, name: str, dimensions: int) -> np.ndarray:
-        value = _numbers(getattr(self, name), name, self)
+        value = numeric(getattr(self, name), name, self)
         if value.shape not in ((), (dimensions,)) or not (value > 0).all():
             raise ValueError(
                 f"`{name}` of GaussianProcess must be a positive number, or one for each of {dimensions} dimensions, "
@@ -222,7 +222,7 @@ class Quadratic(_Structured):
 
     @precision.setter
     def precision(self, value):
-        self._operator = prior.Dense(_numbers(value, "precision", self))
+        self._operator = prior.Dense(numeric(value, "precision", self))
         self._precision = value
 
     def precision_of(self, n_features):

@@ -82,6 +82,10 @@ CASES = {
     "Gaussian, smooth": Case("Gaussian", "smooth"),
     "Poisson, smooth, d=20, low rate": Case("Poisson", "smooth", d=20, intercept=(-2.0, 0.5)),
     "Poisson, gains": Case("Poisson", "gains"),
+    "Gaussian, process, d=20": Case("Gaussian", "process", d=20),
+    "Poisson, process": Case("Poisson", "process"),
+    "Gaussian, absolute normal": Case("Gaussian", "normal"),
+    "Poisson, absolute Laplace": Case("Poisson", "laplace"),
 }
 
 
@@ -106,7 +110,13 @@ class GainsOnly(nmo.regularizer.Regularizer):
         return Gains(broadcast(strength))
 
 
-OWN = {"smooth": Smooth, "gains": GainsOnly}
+OWN = {
+    "smooth": Smooth,
+    "gains": GainsOnly,
+    "process": lambda: nmo.regularizer.GaussianProcess("matern32", lengthscale=3.0),
+    "normal": lambda: nmo.regularizer.Normal(0.2, 0.5),
+    "laplace": lambda: nmo.regularizer.Laplace(0.35),
+}
 
 
 def design(case: Case, rng):
@@ -128,6 +138,11 @@ def strength(case: Case, X):
         return size / n
     if case.kind == "smooth":
         covariance = np.linalg.inv(Smooth.precision(d))
+        return np.mean(np.einsum("ni,ij,nj->n", X, covariance, X)) / 0.5 / n
+    if case.kind in ("normal", "laplace"):  # which take none; they are about as wide
+        return None
+    if case.kind == "process":
+        covariance = OWN["process"]().covariance(d)
         return np.mean(np.einsum("ni,ij,nj->n", X, covariance, X)) / 0.5 / n
     if case.kind == "gains":  # with a mean square of 2 (1 + 1 / 27) / (4 / 3) over the squared rate
         return np.sqrt(14.0 / 9.0 * size) / n
