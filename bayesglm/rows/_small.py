@@ -132,7 +132,7 @@ class _Rows(NamedTuple):
         lanes, columns, _ = theta.shape
 
         def some(array):
-            return np.asarray(array[:lanes], float)
+            return np.asarray(array, float)[:lanes]
 
         X, weight = np.asarray(data.X.first, float), some(data.weight)
         coef = theta[..., :-1].reshape(lanes * columns, -1)
@@ -209,4 +209,7 @@ def _second_moments(w, X, dense: bool):
     upper = np.triu_indices(X.shape[1])
     if len(w) >= _PAIRS_FROM:
         return w @ (X[:, upper[0]] * X[:, upper[1]])
-    return np.stack([(X.T @ (X * row[:, None]))[upper] for row in w])
+    roots = (X * root[:, None] for root in np.sqrt(w))
+    return np.stack(
+        [(Z.T @ Z)[upper] for Z in roots]
+    )  # a product that is known to be symmetric costs half
