@@ -13,7 +13,7 @@ from bayesglm._messages import Message
 from bayesglm.glm._edge import new_rows
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._values import Fit, Posterior, dispersion, needed
-from bayesglm.rows import fill, filled_length, predictor
+from bayesglm.rows import fill, filled_length, of_each, predictor
 
 _MISSING = Message(
     RuntimeWarning,
@@ -30,10 +30,13 @@ def mean(fit: Fit, matrix, offset=None) -> np.ndarray:
     offset : array or None
         In a shape that broadcasts to the predictor.
     """
-    eta = predictor(matrix, *fit.params(), offset)
+    eta, link = predictor(matrix, *fit.params(), offset), fit.settings.inverse_link_function
+    found = of_each(link, eta, classes=fit.layout.classifier)
+    if found is not None:
+        return found
     # The inverse link sees a few lengths.
     some = fill(eta, filled_length(len(eta), eta.nbytes))
-    return np.asarray(fit.settings.inverse_link_function(jax.device_put(some)))[: len(eta)]
+    return np.asarray(link(jax.device_put(some)))[: len(eta)]
 
 
 def normalised(log_proba) -> np.ndarray:

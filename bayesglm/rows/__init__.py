@@ -36,7 +36,7 @@ from bayesglm.rows._shards import (
     fill,
     filled_length,
 )
-from bayesglm.rows._small import is_small
+from bayesglm.rows._small import is_small, of_each
 
 __all__ = [
     "Data",
@@ -58,6 +58,7 @@ __all__ = [
     "losses",
     "moments",
     "moments_at",
+    "of_each",
     "of_log_scale",
     "predict",
     "predictor",

@@ -63,6 +63,34 @@ def formulas(spec: Spec) -> Formulas | None:
     return Formulas(slopes, curvature, of_log_scale, np.array(at_one))
 
 
+def of_each(function: Callable, first, *others, classes: bool = False) -> np.ndarray | None:
+    """Return what a function makes of each response, in NumPy; None where there are many, or only JAX can compute it.
+
+    Parameters
+    ----------
+    function
+        Elementwise, in `jax.numpy`, and hashable: it is traced once.
+    first
+        Array of its first argument, such as predictors; with `classes`, these are on its last axis.
+    *others
+        Arrays of the other arguments, without such an axis.
+    """
+    if first.size * _FAMILY > LARGEST:
+        return None
+    formula = _of_each(function, first.shape[-1] if classes else None, first.dtype, len(others))
+    if formula is None:
+        return None
+    with np.errstate(all="ignore"):
+        (found,) = formula(np.moveaxis(first, -1, 0) if classes else first, *others)
+    return np.moveaxis(found, 0, -1) if classes and found.ndim == first.ndim else found
+
+
+@lru_cache(_KEPT)
+def _of_each(function: Callable, n_classes, dtype, n_others: int) -> Callable | None:
+    first = dtype.type(0) if n_classes is None else np.zeros(n_classes, dtype)
+    return interpreted(lambda *at: (function(*at),), first, *(dtype.type(0),) * n_others)
+
+
 def _slopes(spec: Spec, eta, y, scale):
     found = jax.value_and_grad(lambda eta: loss_of_each(spec, y, eta, scale))(eta)
     residual = squared_residuals(spec, y, eta)
