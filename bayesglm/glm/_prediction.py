@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,14 +108,14 @@ def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool
             text = f"Neurons without finite predictions are left out of the score: {bad}."
             told = (Message(RuntimeWarning, text),)
         n = filled_length(len(y), rate.nbytes)
-        cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))
+        cells = fill(np.where(known, weight, 0.0), n, 0)
         y, rate, weight = fill(y, n), fill(rate, n), fill(weight, n, 0)
-        average = lambda s: jnp.sum(jnp.where(cells > 0, cells * s, 0.0)) / jnp.sum(cells)  # noqa: E731
+        average = lambda s: np.sum(np.where(cells > 0, cells * s, 0.0)) / np.sum(cells)  # noqa: E731
     else:
         used = (weight > 0).reshape(len(y), -1).all(axis=1)
         y, rate, weight = y[used], rate[used], weight[used]
-        average = aggregate
-    given = fit.settings.observation_model, jnp.asarray(y), jnp.asarray(rate), weight
+        average = lambda s: aggregate(jnp.asarray(s))  # noqa: E731
+    given = fit.settings.observation_model, y, rate, weight
     return score_with(*given, fit.scale, score_type, average), told
 
 
@@ -125,30 +127,54 @@ def check_score_type(score_type) -> None:
         )
 
 
+@np.errstate(all="ignore")
 def score_with(model, y, rate, weight, scale, score_type, mean):
-    """Return a score of rows in the shape of their means, averaged by `mean`."""
-    each = lambda scores: scores  # noqa: E731
+    """Return a score of rows in the shape of their means, averaged by `mean`, which is given NumPy arrays."""
     if score_type == "pseudo-r2-Cohen":
         # a dispersion that is a factor cancels, and is 1; one that was estimated within the loss does not
-        how = {"scale": dispersion(model, scale)} if _families.estimates_scale(model) else {}
-        total = mean(model.deviance(y, _null_rate(y, rate, weight), **how))
-        return (total - mean(model.deviance(y, rate, **how))) / total
+        how = dispersion(model, scale) if _families.estimates_scale(model) else None
+        total = mean(_each(model, "deviance", y, _null_rate(y, rate, weight), how))
+        return (total - mean(_each(model, "deviance", y, rate, how))) / total
     scale = dispersion(model, scale)
-    value = mean(model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each))
+    value = mean(_each(model, "log_likelihood", y, rate, scale))
     if score_type == "log-likelihood":
         return value
-    null = _null_rate(y, rate, weight)
-    return 1.0 - value / mean(
-        model.log_likelihood(y, null, scale=scale, aggregate_sample_scores=each)
-    )
+    return 1.0 - value / mean(_each(model, "log_likelihood", y, _null_rate(y, rate, weight), scale))
+
+
+class _OfResponse(NamedTuple):
+    """A method of a family that says one number of each response."""
+
+    family: Any  # an observation model, or the class of one that has no state
+    method: str
+
+    def __call__(self, rate, y, scale=None):
+        model = self.family() if isinstance(self.family, type) else self.family
+        if self.method == "deviance":
+            return model.deviance(y, rate, scale=scale)
+        each = lambda scores: scores  # noqa: E731
+        return model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each)
+
+
+def _each(model, method: str, y, rate, scale) -> np.ndarray:
+    """Return what a method of a model says of each response; of ours about few of them, compiling nothing."""
+    if observation_models.is_native(model):
+        function = _OfResponse(type(model), method)
+        held = getattr(model, "scale", 1.0) if scale is None else scale
+        classes = _families.is_labels(model)
+        found = of_each(function, rate, y, np.asarray(held, rate.dtype), classes=classes)
+        if found is not None:
+            return found
+    how = {} if scale is None else {"scale": scale}
+    each = _OfResponse(model, method)
+    return np.asarray(each(jnp.asarray(rate), jnp.asarray(y), **how))
 
 
 def _null_rate(y, rate, weight):
     """Mean of each neuron's scored responses (log of class frequencies), in the shape of `rate`."""
-    weight = jnp.asarray(weight)
     total = weight.sum(axis=0)
     if rate.ndim == y.ndim:
-        return jnp.broadcast_to(jnp.sum(weight * y, axis=0) / total, rate.shape)
-    hits = (y[..., None] == jnp.arange(rate.shape[-1])) * weight[..., None]
-    share = hits.sum(axis=0) / total[..., None]
-    return jnp.broadcast_to(jnp.log(jnp.maximum(share, jnp.finfo(rate.dtype).eps)), rate.shape)
+        return np.broadcast_to(np.sum(weight * y, axis=0) / total, rate.shape).astype(rate.dtype)
+    hits = (y[..., None] == np.arange(rate.shape[-1])) * weight[..., None]
+    share = hits.sum(axis=0, dtype=rate.dtype) / total[..., None]
+    return np.broadcast_to(np.log(np.maximum(share, np.finfo(rate.dtype).eps)), rate.shape)
