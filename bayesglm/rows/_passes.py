@@ -15,6 +15,8 @@ from jax import lax
 from bayesglm._likelihood import kappa, response_distribution
 from bayesglm.rows import _small
 from bayesglm.rows._kernels import (
+    KHATRI_RAO_FROM,
+    KHATRI_RAO_PAIRS,
     Spec,
     Sums,
     added,
@@ -28,10 +30,6 @@ from bayesglm.rows._kernels import (
     where_weighted,
 )
 from bayesglm.rows._shards import Data, Shards
-
-# From this number of columns on, all weighted Grams are one product with the products of pairs of features; these
-# have to fit the cache for some rows, which sets an end to the number of pairs.
-_KHATRI_RAO_FROM, _KHATRI_RAO_PAIRS = 8, 20_000
 
 
 def slopes_at(spec: Spec, shards: Shards, theta, dtype):
@@ -155,7 +153,7 @@ def _moments(
     """Sum what :func:`moments_at` says over the rows of a shard, about `shift`."""
     width, columns, _ = theta.shape
     pairs = np.triu_indices(data.shape[1]) if dense else np.tile(np.arange(data.shape[1]), (2, 1))
-    together = lanes * columns >= _KHATRI_RAO_FROM and len(pairs[0]) <= _KHATRI_RAO_PAIRS
+    together = lanes * columns >= KHATRI_RAO_FROM and len(pairs[0]) <= KHATRI_RAO_PAIRS
 
     def moments(w, X, products):
         return (

@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm.rows._interpreter import interpreted
-from bayesglm.rows._kernels import Spec, distribution, loss_of_each, squared_residuals
+from bayesglm.rows._kernels import (
+    KHATRI_RAO_FROM,
+    KHATRI_RAO_PAIRS,
+    Spec,
+    distribution,
+    loss_of_each,
+    squared_residuals,
+)
 from bayesglm.rows._shards import Data
 
 #: Entries (rows, times features and what stands for the family, times columns) up to which passes run in NumPy.
@@ -25,8 +32,6 @@ LARGEST = 1 << 18
 _FAMILY = 4
 # Families and links whose formulas are kept.
 _KEPT = 256
-# From this number of columns on, weighted products of features are one product with those of pairs of features.
-_PAIRS_FROM = 8
 
 
 class Formulas(NamedTuple):
@@ -36,9 +41,8 @@ class Formulas(NamedTuple):
     curvature: Callable  # where there are classes, of the one that a further argument says
     # First and second derivative of the log-likelihood in the log of the dispersion, which takes its place.
     of_log_scale: Callable | None
-    unit: (
-        np.ndarray
-    )  # kappa at a dispersion of 1, the power that divides it, and whether residuals are relative
+    # Kappa at a dispersion of 1, the power that divides it, and whether residuals are relative.
+    unit: np.ndarray
 
 
 def is_small(spec: Spec, n_rows: int, n_features: int, n_columns: int) -> bool:
@@ -235,7 +239,7 @@ def _second_moments(w, X, dense: bool):
     if not dense:
         return w @ (X * X)
     upper = np.triu_indices(X.shape[1])
-    if len(w) >= _PAIRS_FROM:
+    if len(w) >= KHATRI_RAO_FROM and len(upper[0]) <= KHATRI_RAO_PAIRS:
         return w @ (X[:, upper[0]] * X[:, upper[1]])
     roots = (X * root[:, None] for root in np.sqrt(w))
     return np.stack(
