@@ -98,7 +98,8 @@ def scale_unit(model, spread):
 
 def has_scale(model) -> bool:
     """Return whether the family has a dispersion, be it free, estimated within the loss, or held fixed."""
-    return has_free_scale(model) or default_scale_prior(model, 1.0) is not None
+    has_prior = _named(model).scale_prior is not PredictorDistribution.scale_prior
+    return has_free_scale(model) or has_prior
 
 
 def has_trials(model) -> bool:

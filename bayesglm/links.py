@@ -13,7 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.special import log_ndtr, ndtr
+from scipy import special
 
 from bayesglm._input import did_you_mean
 
@@ -104,7 +105,7 @@ _FORMS = {
         jax.nn.log_sigmoid,
         lambda x: jax.nn.log_sigmoid(-x),
     ),
-    norm_cdf: _Forms(lambda mean: np.asarray(ndtri(mean)), log_ndtr, lambda x: log_ndtr(-x)),
+    norm_cdf: _Forms(special.ndtri, log_ndtr, lambda x: log_ndtr(-x)),
     identity: _Forms(lambda mean: mean),
     one_over_x: _Forms(lambda mean: 1.0 / mean, lambda x: -jnp.log(x)),
     log_softmax: _Forms(_centred_log),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from bayesglm._messages import Message
 from bayesglm.glm._edge import new_rows
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._values import Fit, Posterior, dispersion, needed
-from bayesglm.rows import fill, filled_length, predictor
+from bayesglm.rows import fill, filled_length, of_each, predictor
 
 _MISSING = Message(
     RuntimeWarning,
@@ -30,10 +32,13 @@ def mean(fit: Fit, matrix, offset=None) -> np.ndarray:
     offset : array or None
         In a shape that broadcasts to the predictor.
     """
-    eta = predictor(matrix, *fit.params(), offset)
+    eta, link = predictor(matrix, *fit.params(), offset), fit.settings.inverse_link_function
+    found = of_each(link, eta, classes=fit.layout.classifier)
+    if found is not None:
+        return found
     # The inverse link sees a few lengths.
     some = fill(eta, filled_length(len(eta), eta.nbytes))
-    return np.asarray(fit.settings.inverse_link_function(jax.device_put(some)))[: len(eta)]
+    return np.asarray(link(jax.device_put(some)))[: len(eta)]
 
 
 def normalised(log_proba) -> np.ndarray:
@@ -131,16 +136,16 @@ def score(fit: Fit, rows: Rows, rate, score_type: str, aggregate, weighted: bool
             text = f"Neurons without finite predictions are left out of the score: {bad}."
             told = (Message(RuntimeWarning, text),)
         n = filled_length(len(y), rate.nbytes)
-        cells = jnp.asarray(fill(np.where(known, weight, 0.0), n, 0))
+        cells = fill(np.where(known, weight, 0.0), n, 0)
         y, rate, weight = fill(y, n), fill(rate, n), fill(weight, n, 0)
         trials = None if trials is None else fill(trials, n)
-        average = lambda s: jnp.sum(jnp.where(cells > 0, cells * s, 0.0)) / jnp.sum(cells)  # noqa: E731
+        average = lambda s: np.sum(np.where(cells > 0, cells * s, 0.0)) / np.sum(cells)  # noqa: E731
     else:
         used = (weight > 0).reshape(len(y), -1).all(axis=1)
         y, rate, weight = y[used], rate[used], weight[used]
         trials = None if trials is None else trials[used]
-        average = aggregate
-    given = fit.settings.observation_model, jnp.asarray(y), jnp.asarray(rate), weight
+        average = lambda s: aggregate(jnp.asarray(s))  # noqa: E731
+    given = fit.settings.observation_model, y, rate, weight
     return score_with(*given, fit.scale, score_type, average, trials), told
 
 
@@ -152,31 +157,58 @@ def check_score_type(score_type) -> None:
         )
 
 
+@np.errstate(all="ignore")
 def score_with(model, y, rate, weight, scale, score_type, mean, trials=None):
-    """Return a score of rows in the shape of their means, averaged by `mean`."""
-    each = lambda scores: scores  # noqa: E731
+    """Return a score of rows in the shape of their means, averaged by `mean`, which is given NumPy arrays."""
     null = _null_rate(y, rate, weight, trials)
     if trials is not None:
-        how = {"scale": 1.0 / jnp.asarray(trials)}
+        scale = 1.0 / trials
     elif score_type == "pseudo-r2-Cohen" and not _families.estimates_scale(model):
-        how = {}  # a dispersion that is a factor cancels, and is 1
+        scale = None  # a dispersion that is a factor cancels, and is 1
     else:
-        how = {"scale": dispersion(model, scale)}
+        scale = dispersion(model, scale)
     if score_type == "pseudo-r2-Cohen":
-        total = mean(model.deviance(y, null, **how))
-        return (total - mean(model.deviance(y, rate, **how))) / total
-    value = mean(model.log_likelihood(y, rate, aggregate_sample_scores=each, **how))
+        total = mean(_each(model, "deviance", y, null, scale))
+        return (total - mean(_each(model, "deviance", y, rate, scale))) / total
+    value = mean(_each(model, "log_likelihood", y, rate, scale))
     if score_type == "log-likelihood":
         return value
-    return 1.0 - value / mean(model.log_likelihood(y, null, aggregate_sample_scores=each, **how))
+    return 1.0 - value / mean(_each(model, "log_likelihood", y, null, scale))
+
+
+class _OfResponse(NamedTuple):
+    """A method of a family that says one number of each response."""
+
+    family: Any  # an observation model, or the class of one that has no state
+    method: str
+
+    def __call__(self, rate, y, scale=None):
+        model = self.family() if isinstance(self.family, type) else self.family
+        if self.method == "deviance":
+            return model.deviance(y, rate, scale=scale)
+        each = lambda scores: scores  # noqa: E731
+        return model.log_likelihood(y, rate, scale=scale, aggregate_sample_scores=each)
+
+
+def _each(model, method: str, y, rate, scale) -> np.ndarray:
+    """Return what a method of a model says of each response; of ours about few of them, compiling nothing."""
+    if observation_models.is_native(model):
+        function = _OfResponse(type(model), method)
+        held = getattr(model, "scale", 1.0) if scale is None else scale
+        classes = _families.is_labels(model)
+        found = of_each(function, rate, y, np.asarray(held, rate.dtype), classes=classes)
+        if found is not None:
+            return found
+    how = {} if scale is None else {"scale": scale}
+    each = _OfResponse(model, method)
+    return np.asarray(each(jnp.asarray(rate), jnp.asarray(y), **how))
 
 
 def _null_rate(y, rate, weight, trials=None):
     """Mean of each neuron's scored responses (log of class frequencies), in the shape of `rate`."""
-    weight = jnp.asarray(weight)
     total = weight.sum(axis=0) if trials is None else (weight * trials).sum(axis=0)
     if rate.ndim == y.ndim:
-        return jnp.broadcast_to(jnp.sum(weight * y, axis=0) / total, rate.shape)
-    hits = (y[..., None] == jnp.arange(rate.shape[-1])) * weight[..., None]
-    share = hits.sum(axis=0) / total[..., None]
-    return jnp.broadcast_to(jnp.log(jnp.maximum(share, jnp.finfo(rate.dtype).eps)), rate.shape)
+        return np.broadcast_to(np.sum(weight * y, axis=0) / total, rate.shape).astype(rate.dtype)
+    hits = (y[..., None] == np.arange(rate.shape[-1])) * weight[..., None]
+    share = hits.sum(axis=0, dtype=rate.dtype) / total[..., None]
+    return np.broadcast_to(np.log(np.maximum(share, np.finfo(rate.dtype).eps)), rate.shape)

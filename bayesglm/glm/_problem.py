@@ -159,8 +159,12 @@ class Problem:
         columns = len(self.mask[0].ravel()) // lanes
         family = observation_models.static(self.observation_model)
         spec = Spec(family, self.inverse_link, self.n_classes)
-        small = not whole and is_small(spec, *X.shape, lanes * columns)
-        how = (Matrix if whole or small else Matrix.of), _left if small else jax.device_put
+        small = is_small(spec, *X.shape, lanes * columns)
+        # mini-batches are drawn by a program, whose passes over all rows are NumPy's all the same
+        how = (
+            (Matrix if whole or small else Matrix.of),
+            _left if small and not whole else jax.device_put,
+        )
         more = self if whole or small else replace(self, rows=rows.filled())
         row_weight = fill(row_weight, len(more.rows.y), 0)
         parts = tuple(

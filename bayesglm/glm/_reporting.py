@@ -225,9 +225,8 @@ def _responses(problem: Problem, fit: Fit, found: Posterior | None, order) -> Re
     trials = None if rows.trials is None else layout.squeeze(rows.trials)
     weight = np.broadcast_to(rows.weight, rows.y.shape)
     own = layout.squeeze(weight)
-    by_neuron = lambda s: jnp.sum(jnp.where(own > 0, own * s, 0.0), axis=0) / own.sum(axis=0)  # noqa: E731
-    given = model, jnp.asarray(layout.squeeze(rows.y)), jnp.asarray(mean), own
-    shown = jnp.asarray(layout.each(scale))
+    by_neuron = lambda s: np.sum(np.where(own > 0, own * s, 0.0), axis=0) / own.sum(axis=0)  # noqa: E731
+    given, shown = (model, layout.squeeze(rows.y), mean, own), np.asarray(layout.each(scale))
     scores = [
         np.atleast_1d(np.asarray(_prediction.score_with(*given, shown, kind, by_neuron, trials)))
         for kind in ("pseudo-r2-McFadden", "pseudo-r2-Cohen")

@@ -39,7 +39,7 @@ from bayesglm.rows._shards import (
     fill,
     filled_length,
 )
-from bayesglm.rows._small import is_small
+from bayesglm.rows._small import is_small, of_each
 
 __all__ = [
     "Data",
@@ -64,6 +64,7 @@ __all__ = [
     "moments",
     "moments_at",
     "observed_at",
+    "of_each",
     "of_log_scale",
     "predict",
     "predictor",

@@ -32,8 +32,9 @@ _PLAIN = {
 _LOGICAL = {"and", "not", "or", "xor"}  # of bits, if they are given integers
 _SAME = {"copy", "copy_p", "stop_gradient", "optimization_barrier"}
 _SAME_IF = {"broadcast_in_dim", "convert_element_type", "reshape"}  # neither shape nor type changes
-# Functions that are called within others, under the names of their parameter.
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+# Calls of a function, once, as it is (loops have one, too), and the parameters that may hold it.
+_CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "checkpoint"}
+_CALLED = ("jaxpr", "call_jaxpr")
 # Neutral second operands: x + 0, x * 1 and their like are x.
 _NEUTRAL = {"add": 0.0, "add_any": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}
 _COMMUTE = {"add", "add_any", "mul"}
@@ -110,11 +111,10 @@ class _Translation:
 
         for equation in jaxpr.eqns:
             takes = tuple(map(position, equation.invars))
-            inner = next((equation.params[k] for k in _CALLS if k in equation.params), None)
-            if inner is not None:
-                gives = self.call(
-                    getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), takes
-                )
+            if equation.primitive.name in _CALLS:
+                inner = next(equation.params[k] for k in _CALLED if k in equation.params)
+                parts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
+                gives = self.call(*parts, takes)
             else:
                 gives = [self.step(equation, takes)]
             names.update(zip(equation.outvars, gives, strict=True))

@@ -22,6 +22,10 @@ from bayesglm.rows._shards import MAX_BLOCK_ROWS, Data
 # Bytes of one row block with the predictors of one chunk of lanes, a part of the second-level cache of one core.
 _BLOCK_BYTES = 1 << 19
 
+# From this number of columns on, all weighted Grams are one product with the products of pairs of features; these
+# have to fit the cache for some rows, which sets an end to the number of pairs.
+KHATRI_RAO_FROM, KHATRI_RAO_PAIRS = 8, 20_000
+
 
 class Spec(NamedTuple):
     """The hashable part of a likelihood."""

@@ -24,7 +24,6 @@ from bayesglm.rows._kernels import (
     per_column,
     where_weighted,
 )
-from bayesglm.rows._passes import KHATRI_RAO_FROM, KHATRI_RAO_PAIRS
 from bayesglm.rows._shards import Data, Shards
 
 

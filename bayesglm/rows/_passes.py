@@ -15,6 +15,8 @@ from jax import lax
 from bayesglm._likelihood import kappa, response_distribution
 from bayesglm.rows import _small
 from bayesglm.rows._kernels import (
+    KHATRI_RAO_FROM,
+    KHATRI_RAO_PAIRS,
     Spec,
     Sums,
     added,
@@ -28,10 +30,6 @@ from bayesglm.rows._kernels import (
     where_weighted,
 )
 from bayesglm.rows._shards import Data, Shards
-
-# From this number of columns on, all weighted Grams are one product with the products of pairs of features; these
-# have to fit the cache for some rows, which sets an end to the number of pairs.
-KHATRI_RAO_FROM, KHATRI_RAO_PAIRS = 8, 20_000
 
 
 def slopes_at(spec: Spec, shards: Shards, theta, dtype):

@@ -16,7 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesglm.rows._interpreter import interpreted
-from bayesglm.rows._kernels import Spec, distribution, loss_of_each, squared_residuals
+from bayesglm.rows._kernels import (
+    KHATRI_RAO_FROM,
+    KHATRI_RAO_PAIRS,
+    Spec,
+    distribution,
+    loss_of_each,
+    squared_residuals,
+)
 from bayesglm.rows._shards import Data
 
 #: Entries (rows, times features and what stands for the family, times columns) up to which passes run in NumPy.
@@ -25,8 +32,6 @@ LARGEST = 1 << 18
 _FAMILY = 4
 # Families and links whose formulas are kept.
 _KEPT = 256
-# From this number of columns on, weighted products of features are one product with those of pairs of features.
-_PAIRS_FROM = 8
 
 
 class Formulas(NamedTuple):
@@ -36,9 +41,8 @@ class Formulas(NamedTuple):
     curvature: Callable  # where there are classes, of the one that a further argument says
     # First and second derivative of the log-likelihood in the log of the dispersion, which takes its place.
     of_log_scale: Callable | None
-    unit: (
-        np.ndarray
-    )  # kappa at a dispersion of 1, the power that divides it, and whether residuals are relative
+    # Kappa at a dispersion of 1, the power that divides it, and whether residuals are relative.
+    unit: np.ndarray
 
 
 def is_small(spec: Spec, n_rows: int, n_features: int, n_columns: int) -> bool:
@@ -61,6 +65,34 @@ def formulas(spec: Spec) -> Formulas | None:
         of_log_scale = interpreted(lambda *at: _of_log_scale(spec, *at), eta, 1.0, 0.0)
     at_one = [float(a) for a in unit(np.float64(0), np.float64(1))]
     return Formulas(slopes, curvature, of_log_scale, np.array(at_one))
+
+
+def of_each(function: Callable, first, *others, classes: bool = False) -> np.ndarray | None:
+    """Return what a function makes of each response, in NumPy; None where there are many, or only JAX can compute it.
+
+    Parameters
+    ----------
+    function
+        Elementwise, in `jax.numpy`, and hashable: it is traced once.
+    first
+        Array of its first argument, such as predictors; with `classes`, these are on its last axis.
+    *others
+        Arrays of the other arguments, without such an axis.
+    """
+    if first.size * _FAMILY > LARGEST:
+        return None
+    formula = _of_each(function, first.shape[-1] if classes else None, first.dtype, len(others))
+    if formula is None:
+        return None
+    with np.errstate(all="ignore"):
+        (found,) = formula(np.moveaxis(first, -1, 0) if classes else first, *others)
+    return np.moveaxis(found, 0, -1) if classes and found.ndim == first.ndim else found
+
+
+@lru_cache(_KEPT)
+def _of_each(function: Callable, n_classes, dtype, n_others: int) -> Callable | None:
+    first = dtype.type(0) if n_classes is None else np.zeros(n_classes, dtype)
+    return interpreted(lambda *at: (function(*at),), first, *(dtype.type(0),) * n_others)
 
 
 def _slopes(spec: Spec, eta, y, scale):
@@ -213,6 +245,9 @@ def _second_moments(w, X, dense: bool):
     if not dense:
         return w @ (X * X)
     upper = np.triu_indices(X.shape[1])
-    if len(w) >= _PAIRS_FROM:
+    if len(w) >= KHATRI_RAO_FROM and len(upper[0]) <= KHATRI_RAO_PAIRS:
         return w @ (X[:, upper[0]] * X[:, upper[1]])
-    return np.stack([(X.T @ (X * row[:, None]))[upper] for row in w])
+    roots = (X * root[:, None] for root in np.sqrt(w))
+    return np.stack(
+        [(Z.T @ Z)[upper] for Z in roots]
+    )  # a product that is known to be symmetric costs half
