@@ -171,6 +171,16 @@ def test_a_neuron_that_is_silent_where_one_fold_trains_is_judged_by_the_others()
     np.testing.assert_allclose(found.cv_results_["mean_test_score"][:, 1], mean)
 
 
+@pytest.mark.parametrize("name", ["ProxSVRG", "ProxNewton"])
+def test_the_choice_is_that_of_the_optimum_whatever_the_solver(name):
+    expected = search(refit=False).fit(X, COUNTS)
+    model = population(solver_name=name, solver_kwargs={"tol": 1e-6})
+    found = StrengthSearchCV(model, STRENGTHS, FOLDS, refit=False).fit(X, COUNTS)
+    np.testing.assert_allclose(
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"], atol=1e-6
+    )
+
+
 # -- paths -----------------------------------------------------------------------------------------
 
 
