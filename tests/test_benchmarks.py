@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import clocks, designs, map, objective, peers, processes, rows, table
+from benchmarks import clocks, designs, map, objective, peers, processes, rows, search, table
 from reference import Problem as Textbook
 
 N = 200
@@ -141,6 +141,15 @@ def test_who_fails_or_is_slow_is_said():
 def test_refits_compile_nothing():
     result = processes.refits(rows.Settings(scale=0.01))
     assert result["later_compiles"] == 0
+
+
+def test_a_search_is_timed_beside_a_fit_and_a_grid_search_with_its_choice(capsys):
+    search.main(
+        ["--rows", "200", "--features", "4", "--folds", "2", "--strengths", "3", "--repeats", "1"]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["Ridge", "Lasso"]
+    assert all(float(line.split("|")[4]) > 0 for line in lines[2:])
 
 
 def test_the_rows_of_the_script_exist():

@@ -73,6 +73,20 @@ def test_the_count_sees_a_new_shape():
     assert any("backend_compile" in event for event, _ in seen)
 
 
+def test_other_strengths_folds_and_data_compile_nothing_in_a_search():
+    def search(seed, strengths, folds):
+        model = nmo.glm.PopulationGLM(regularizer="Lasso", regularizer_strength=0.1)
+        how = {"strengths": strengths, "cv": folds}
+        nmo.model_selection.StrengthSearchCV(model, **how).fit(*data(seed, neurons=3))
+
+    # the second time neither the start nor the number of steps is new
+    for seed in range(2):
+        search(seed, [0.3, 0.1], KFold(4))
+    with compiled() as seen:
+        search(2, [0.2, 0.05, 0.02], KFold(4, shuffle=True, random_state=0))
+    assert not seen
+
+
 def test_the_count_sees_a_new_family():
     X, y = data(0, n=61)
     nmo.glm.GLM().fit(X, y)

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from own_priors import OWN
 from sklearn.model_selection import KFold, TimeSeriesSplit
 from tables import LABELS, N_SAMPLES, REGULARIZERS, RESPONSES, X
 
@@ -23,16 +24,15 @@ WEIGHT = rng.integers(0, 3, N_SAMPLES).astype(float)
 OFFSET = rng.normal(size=N_SAMPLES)
 
 
-def strengths_of(regularizer):
-    strength = REGULARIZERS[regularizer]
+def strengths_of(strength):
     at = strength[0] if isinstance(strength, tuple) else strength
     return np.array([5.0, 1.0, 0.2]) * at
 
 
-def both(make, regularizer, X, y, folds=FOLDS, weight=None, offset=None):
+def both(make, regularizer, X, y, folds=FOLDS, weight=None, offset=None, strength=None):
     """The grid, and the same of fits that give no weight to what a fold leaves out."""
-    strengths = strengths_of(regularizer)
-    start = REGULARIZERS[regularizer]
+    start = REGULARIZERS[regularizer] if strength is None else strength
+    strengths = strengths_of(start)
     found = make(regularizer=regularizer, regularizer_strength=start).__strength_search__(
         X, y, strengths, folds, weight, offset
     )
@@ -90,6 +90,13 @@ def test_so_it_is_for_one_response_and_for_classes(kind, regularizer):
     y = LABELS if many else RESPONSES["Poisson"]
     y = y if "Population" in kind else y[:, 0]
     assert_same(*both(partial(getattr(nmo.glm, kind), **many), regularizer, X, y))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_so_it_is_for_priors_of_ones_own(name):
+    regularizer, strength = OWN[name]
+    found = both(population("Poisson"), regularizer, X, RESPONSES["Poisson"], strength=strength)
+    assert_same(*found)
 
 
 def with_gaps(y):

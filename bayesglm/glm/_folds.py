@@ -102,5 +102,5 @@ def _indices(part, n_samples: int) -> np.ndarray:
 
 def _mask(index, n_samples: int) -> np.ndarray:
     found = np.zeros(n_samples, bool)
-    found[index] = True
+    found[index.astype(int)] = True  # an empty list has no integers
     return found

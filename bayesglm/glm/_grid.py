@@ -149,6 +149,7 @@ def search(problem: Problem, settings: Settings, folds: Folds, priors: list[Prio
             "A prior in absolute units is weighed against a dispersion that is to be estimated: use scikit-learn's "
             "`GridSearchCV`, or a family without one."
         )
+    _results.check_weights(problem)
     solver = _solver(problem, settings)
     shape = len(priors), folds.count, problem.n_neurons
     columns, width = problem.n_classes or 1, problem.mask.shape[0] + 1

@@ -151,7 +151,7 @@ class StrengthSearchCV(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _checked(self):
-        """Return the strengths, sorted by nothing yet, and what scores a fit; raise if an argument is none."""
+        """Return the strengths, and what scores a fit; raise if an argument cannot be used."""
         kinds = glm.GLM, glm.ClassifierGLM
         if not isinstance(self.estimator, kinds):
             raise TypeError(
@@ -187,6 +187,8 @@ class StrengthSearchCV(MetaEstimatorMixin, BaseEstimator):
     def _splits(self, X, y, groups) -> list:
         """Return the rows that train and test in each fold."""
         require_y(y)
+        if np.ndim(y) == 0:
+            raise ValueError(f"`y` must have a response for each row, but {y!r} was given.")
         n_samples = len(y)
         classifier = isinstance(self.estimator, glm.ClassifierGLM)
         target = np.asarray(y)
