@@ -16,7 +16,7 @@ def test_ranks_of_true_parameters_are_uniform_under_the_laplace_method(name):
 
 
 def test_ranks_of_true_parameters_are_uniform_for_rows_in_a_file():
-    found, _, again = sbc.ranks(sbc.CASES["Poisson, Lasso"], "nuts", 200, file=True)
+    found, _, again = sbc.ranks(sbc.CASES["Poisson, Lasso"], "nuts", 100, file=True)
     assert again <= 2  # as rarely as in memory
     p = sbc.p_values(found)
     assert p.min() > 1e-3 / len(p)

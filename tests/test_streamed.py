@@ -91,6 +91,22 @@ def _energy(z):
     return skewed(z)[0]
 
 
+def test_trees_grow_on_either_side_as_often():
+    """Without a force no tree turns back: of seven leaves the first, second and fourth begin a half."""
+    seen = []
+
+    def flat(z):
+        seen.append(z[:, 0, 0])
+        return np.zeros(z.shape[:2]), np.zeros_like(z)
+
+    with jax.enable_x64(True):
+        _streamed.run(flat, keys(400, 1), 1, PLAN._replace(early_depth=3), 1)
+    start, first, second, _, third = (np.sign(z - seen[0]) for z in seen[:5])
+    assert not start.any()
+    for one, other in ((first, second), (first, third), (second, third)):
+        assert abs(np.sum(one * other)) < 4.0 * np.sqrt(400)
+
+
 def test_no_draw_depends_on_the_lanes_beside_it():
     few = np.array([1, 3])
     with jax.enable_x64(True):

@@ -139,11 +139,11 @@ def slopes_of(family: Family, shared: Shared, lanes: Lane) -> Callable:
     Each call goes over the rows once, in blocks that stay in cache.
     """
     shards, shared, lanes = _apart(shared, lanes)
-    lanes, columns = jax.device_put(lanes), lanes.mask.shape[1]
+    lanes, of_lane = jax.device_put(lanes), lanes.mask.shape[1]
 
     def evaluate(z):
-        cells = z.shape[0] * z.shape[1] * columns
-        own = family._replace(block=block_rows(shards.n_features, cells))
+        columns = z.shape[0] * z.shape[1] * of_lane
+        own = family._replace(block=block_rows(shards.n_features, columns))
         at, _ = _seen_at(family, shared, lanes, z)
         found = _slopes_with_sums(family, shared, lanes, z, _summed_at(own, shards, at))
         return tuple(map(np.asarray, found))

@@ -14,6 +14,8 @@ import numpy as np
 from jax import lax
 
 from bayesglm.rows._kernels import (
+    KHATRI_RAO_FROM,
+    KHATRI_RAO_PAIRS,
     Spec,
     added,
     block_of,
