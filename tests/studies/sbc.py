@@ -185,7 +185,9 @@ def prior_draws(case: Case, estimator, X, how, n_sets: int, seed: int):
     first = inside.argmax(axis=0)
     pick = lambda a: np.moveaxis(a[first, ..., np.arange(n_sets)], 0, -1)  # noqa: E731
     return {
-        name: pick(a) for name, a in truth.items() if name in ("coef", "intercept", "scale", "y")
+        name: pick(a)
+        for name, a in truth.items()
+        if name in ("coef", "intercept", "scale", "gate", "y")
     }
 
 
