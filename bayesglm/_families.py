@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 
 from bayesglm import links
 from bayesglm._likelihood import response_distribution
-from bayesglm.distributions import PredictorDistribution
+from bayesglm.distributions import Parameter, PredictorDistribution
 
 __all__ = [
     "cdf",
@@ -33,6 +33,7 @@ __all__ = [
     "is_positive",
     "is_real",
     "kind_of",
+    "parameter",
     "scale_unit",
     "support_of",
     "variance",
@@ -66,6 +67,11 @@ def _named(model) -> type[PredictorDistribution]:
     return PredictorDistribution
 
 
+def parameter(model) -> Parameter:
+    """Return what a family, or the one that it derives from, has beside its predictor."""
+    return _named(model).parameter
+
+
 def default_scale_prior(observation_model, spread):
     r"""Return the weak prior of a family's dispersion, or None where it has none, or none is known.
 
@@ -88,12 +94,12 @@ def default_scale_prior(observation_model, spread):
     Gelman (2006) doi:10.1214/06-BA117A; the negative binomial's is the default of brms (Buerkner 2017,
     doi:10.18637/jss.v080.i01) since its version 2.22, as is that of the zero-inflated Poisson.
     """
-    return _named(observation_model).scale_prior(spread)
+    return parameter(observation_model).prior(spread)
 
 
 def scale_unit(model, spread):
     """Return the unit in which the dispersion has the prior that it has for responses of unit standard deviation."""
-    return np.asarray(spread, float) ** _named(model).scale_power
+    return np.asarray(spread, float) ** parameter(model).power
 
 
 def has_scale(model) -> bool:

@@ -21,7 +21,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.distributions.distribution import Unit
 
-from bayesglm._families import default_scale_prior
+from bayesglm._families import default_scale_prior, parameter
 from bayesglm._likelihood import kappa, response_distribution
 from bayesglm.prior import Prior
 
@@ -91,7 +91,9 @@ def joint(model: Model, y=None) -> None:
     model = model._replace(prior=model.prior.mapped(_canonical))
     scale = model.scale
     if isinstance(scale, dist.Distribution):
-        scale = numpyro.sample("scale", scale.expand(model.neurons).to_event(len(model.neurons)))
+        of = parameter(model.observation_model)
+        prior = of.site(scale.expand(model.neurons)).to_event(len(model.neurons))
+        scale = of.to_scale(numpyro.sample(of.name, prior))
     scale = jnp.asarray(scale)
     coef = numpyro.sample("coef", coefficient_prior(model, scale))
     unused = model.prior.unused()

@@ -39,7 +39,13 @@ FEW = [
     ("ClassifierGLM", "Categorical"), ("ClassifierPopulationGLM", "Categorical"),
 ]  # fmt: skip
 FEW_SINGLE = [("PopulationGLM", "Poisson"), ("ClassifierGLM", "Categorical")]
-ALL = [(face, family) for face in ("GLM", "PopulationGLM") for family in RESPONSES]
+# Containers hold one number for each response.
+ALL = [
+    (face, family)
+    for face in ("GLM", "PopulationGLM")
+    for family in RESPONSES
+    if family != "Binomial"
+]
 ALL += [pair for pair in FEW if pair[1] == "Categorical"]
 #: Sorted labels of three classes, of every kind.
 ALPHABETS = {

@@ -5,7 +5,7 @@ import numpy as np
 from problems import layout_of, settings_of
 from tables import N_NEURONS
 
-from bayesglm import posterior
+from bayesglm import _families, posterior
 from bayesglm._sampling._sampler import Sampled
 from bayesglm.glm import GLM, ClassifierGLM, ClassifierPopulationGLM, PopulationGLM, _attach
 
@@ -62,6 +62,9 @@ def drawn(estimator):
     log_prior = {"coef": _rng.normal(size=lead)}
     y, weight = given
     constant = {"sample_weight": weight}
-    tree = posterior.to_tree(draws, outputs, n_neurons, names, attrs, y, constant, log_prior)
+    parameter = _families.parameter(settings.observation_model)
+    tree = posterior.to_tree(
+        draws, outputs, n_neurons, names, attrs, y, constant, log_prior, parameter
+    )
     _attach.seal(tree)
     return tree

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.infer.util import log_density
 
+from bayesglm import _families
+
 # Points of each axis, by the number of axes. The grid reaches eight standard deviations to either side, so that points
 # are a fifth (in three dimensions a third) of one apart: the sum over a smooth density is exact to far more digits than
 # any test needs, that over a kink to less than a percent.
@@ -34,6 +36,7 @@ def moments(estimator, X, y, centre, spread, **how):
     ]
     grid = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
     sampled = size > n_features + 1
+    parameter = _families.parameter(estimator.observation_model)
     with jax.enable_x64(True):
         model = estimator.numpyro_model(X, y, **how)
 
@@ -41,7 +44,10 @@ def moments(estimator, X, y, centre, spread, **how):
             values = {"coef": u[:n_features], "intercept": u[n_features]}
             jacobian = 0.0
             if sampled:
-                values["scale"], jacobian = jnp.exp(u[-1]), u[-1]
+                scale = jnp.exp(u[-1])
+                shown = scale if parameter.shown is None else parameter.shown(scale)
+                values[parameter.name] = shown
+                jacobian = u[-1] + parameter.log_slope(scale)
             return log_density(model, (), {}, values)[0] + jacobian
 
         found = np.asarray(jax.vmap(log_p)(jnp.asarray(grid)))

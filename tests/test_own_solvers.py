@@ -41,6 +41,7 @@ def estimators():
         "tree": (nmo.glm.PopulationGLM("Bernoulli"), {"a": X[:, :1], "b": X[:, 1:]},
                  tables.RESPONSES["Bernoulli"]),
         "dispersion": (nmo.glm.GLM("Gamma", "exp"), X, tables.RESPONSES["Gamma"][:, 0]),
+        "trials": (nmo.glm.PopulationGLM("Binomial"), X, tables.RESPONSES["Binomial"]),
         "classes": (nmo.glm.ClassifierGLM(3), X, tables.LABELS[:, 0]),
         "classes of many": (nmo.glm.ClassifierPopulationGLM(3), X, tables.LABELS[:, :2]),
     }  # fmt: skip

@@ -10,9 +10,11 @@ import quadrature
 import statsmodels.api as sm
 import tables
 from arviz_stats.base import array_stats
+from numpyro.distributions import constraints
+from numpyro.handlers import seed, substitute, trace
 from numpyro.infer.util import log_density
 from reference import fitted
-from scipy import stats
+from scipy import special, stats
 from sklearn.base import clone
 from studies import sbc
 
@@ -127,7 +129,11 @@ def test_draws_have_the_exact_means_and_variances():
         )
         data = model.posterior_["posterior"]
         draws = np.stack(
-            [data["coef"].values[:, :, 0], data["intercept"].values, np.log(data["scale"].values)],
+            [
+                data["coef"].values[:, :, 0],
+                data["intercept"].values,
+                special.logit(data["gate"].values),
+            ],
             2,
         )
         for k in range(y.shape[1]):
@@ -163,3 +169,48 @@ def test_it_travels_through_the_tools_and_files(tmp_path):
 def test_gates_that_are_no_share_are_refused(gate):
     with pytest.raises(ValueError, match="`gate` must be a number between 0 and 1 or 'estimate'"):
         ZeroInflated(gate)
+
+
+def test_the_gate_bears_its_name_wherever_it_is_seen(tmp_path):
+    x, y = np.abs(X[:16, :1]), Y[:16]
+    model = nmo.glm.PopulationGLM(ZeroInflated(), None, "Ridge", 0.1)
+    assert model.gate_ is None
+    fit = clone(model).fit(x, y)
+    # shown in single precision
+    np.testing.assert_allclose(fit.gate_, odds(fit) / (1 + odds(fit)), rtol=1e-6)
+    said = fit.summary(x, y).attrs["dispersion"]
+    assert said["name"] == "gate"
+    assert said["how"] == "estimated by profile likelihood"
+    np.testing.assert_allclose(said["value"], fit.gate_, rtol=1e-6)
+    with jax.enable_x64(True):
+        sites = trace(substitute(
+            seed(model.numpyro_model(x, y), 0), {"coef": jnp.zeros((1, 3)), "intercept": jnp.zeros(3)}
+        )).get_trace()  # fmt: skip
+        gate = sites["gate"]["fn"]
+        assert "scale" not in sites
+        # uniform by default
+        np.testing.assert_allclose(gate.log_prob(jnp.array([0.2, 0.5, 0.9])), 0.0, atol=1e-12)
+        assert gate.support.base_constraint is constraints.unit_interval
+    model.sample_posterior(x, y, num_samples=500, progress_bar=False)
+    draws = model.posterior_["posterior"]
+    assert set(draws.data_vars) == {"coef", "intercept", "gate"}
+    assert ((draws["gate"] > 0) & (draws["gate"] < 1)).all()
+    table = model.summary()
+    assert [name for name in table.index if "gate" in name] == ["gate[0]", "gate[1]", "gate[2]"]
+    assert table.attrs["dispersion"]["name"] == "gate"
+    mean = draws["gate"].values.mean(axis=(0, 1))
+    np.testing.assert_allclose(table.attrs["dispersion"]["value"], mean)
+    # a uniform prior, to whatever power, pulls nowhere
+    np.testing.assert_allclose(model.posterior_["log_prior"]["gate"], 0.0, atol=1e-9)
+    model.posterior_.to_netcdf(tmp_path / "draws.nc", engine="h5netcdf")
+    before = model.loo(x, y).elpd
+    model.posterior_ = tmp_path / "draws.nc"
+    assert model.loo(x, y).elpd == before
+    assert model.report(x, y).checks["loo_pit"].status in ("ok", "caution", "fail")
+
+
+def test_families_without_a_gate_have_no_such_attribute():
+    model = nmo.glm.GLM().fit(X, Y[:, 0])
+    with pytest.raises(AttributeError, match=r"PoissonObservations\(\) has no gate"):
+        _ = model.gate_
+    assert not hasattr(model, "gate_")

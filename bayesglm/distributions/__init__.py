@@ -5,7 +5,7 @@ from bayesglm.distributions._counts import (
     PoissonPredictor,
     ZeroInflatedPoissonPredictor,
 )
-from bayesglm.distributions._predictor import PredictorDistribution
+from bayesglm.distributions._predictor import Parameter, PredictorDistribution
 from bayesglm.distributions._priors import ElasticNet, GroupLaplace, HalfStudentT, PartlyFlat
 from bayesglm.distributions._responses import (
     BernoulliPredictor,
@@ -25,6 +25,7 @@ __all__ = [
     "GroupLaplace",
     "HalfStudentT",
     "NegativeBinomialPredictor",
+    "Parameter",
     "PartlyFlat",
     "PoissonPredictor",
     "PredictorDistribution",

@@ -12,11 +12,11 @@ import numpy as np
 from jax.scipy.special import gammaln
 from numpyro import distributions as dist
 from numpyro.distributions import constraints
-from numpyro.distributions.transforms import ExpTransform, SigmoidTransform
+from numpyro.distributions.transforms import ComposeTransform, ExpTransform, SigmoidTransform
 from numpyro.util import is_prng_key
 from scipy import special
 
-from bayesglm.distributions._predictor import PredictorDistribution
+from bayesglm.distributions._predictor import Parameter, PredictorDistribution
 
 # Distinct counts are padded to a power of this number, so that other data rarely need another program.
 _TABLE = 4
@@ -105,13 +105,9 @@ class NegativeBinomialPredictor(PredictorDistribution):
         """Draw counts."""
         return rng.negative_binomial(1.0 / scale, 1.0 / (1.0 + scale * mean))
 
-    @staticmethod
-    def scale_prior(spread):
-        """Return that of brms since its version 2.22: ``1 / scale`` is inverse gamma (Buerkner 2017).
-
-        doi:10.18637/jss.v080.i01
-        """
-        return dist.Gamma(0.4, 0.3)
+    # The prior is that of brms since its version 2.22: ``1 / scale`` is inverse gamma (Buerkner 2017).
+    # doi:10.18637/jss.v080.i01
+    parameter = Parameter("scale", lambda spread: dist.Gamma(0.4, 0.3))
 
     @staticmethod
     def stand_ins(y, weight):
@@ -181,11 +177,13 @@ class ZeroInflatedPoissonPredictor(PredictorDistribution):
         drawn = rng.poisson(mean * (1.0 + scale))
         return np.where(rng.random(mean.shape) * (1.0 + scale) < scale, 0, drawn)
 
-    @staticmethod
-    def scale_prior(spread):
-        """Return that of the odds of a gate that is uniform between 0 and 1."""
-        return dist.TransformedDistribution(
+    # The gate itself is uniform between 0 and 1.
+    parameter = Parameter(
+        "gate",
+        lambda spread: dist.TransformedDistribution(
             dist.Beta(1.0, 1.0), [SigmoidTransform().inv, ExpTransform()]
-        )
+        ),
+        shown=ComposeTransform([ExpTransform().inv, SigmoidTransform()]),
+    )
 
     stand_ins = staticmethod(NegativeBinomialPredictor.stand_ins)

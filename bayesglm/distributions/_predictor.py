@@ -3,12 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, TransformedDistribution
+from numpyro.distributions.transforms import Transform
 
 from bayesglm.links import log_mean
+
+
+class Parameter(NamedTuple):
+    """What a family has beside its predictor: a positive number, the `scale` of its distribution, by its own name.
+
+    Parameters
+    ----------
+    name : str
+        Of its draws, of its site in the NumPyro model and, with an underscore, of its attribute.
+    prior : callable
+        From the standard deviation of the response to a weak prior of `scale`, or None where it has none.
+    power : int
+        `scale` is in units of this power of those of the response.
+    shown : Transform, optional
+        From `scale` to the parameter as a user sees it, increasing; its codomain is the support. By default it is
+        `scale` itself.
+    """
+
+    name: str = "scale"
+    prior: Callable[[Any], Distribution | None] = lambda spread: None
+    power: int = 0
+    shown: Transform | None = None
+
+    def site(self, prior: Distribution) -> Distribution:
+        """Return the distribution of the parameter where `scale` has a prior."""
+        return prior if self.shown is None else TransformedDistribution(prior, self.shown)
+
+    def of_scale(self, scale) -> np.ndarray:
+        """Return the parameter as a user sees it."""
+        scale = np.asarray(scale, float)
+        if self.shown is None:
+            return scale
+        with jax.enable_x64(True):
+            return np.asarray(self.shown(jnp.asarray(scale)))
+
+    def to_scale(self, value):
+        """Return `scale` where a user sees `value`, which JAX may trace."""
+        return value if self.shown is None else self.shown.inv(value)
+
+    def log_slope(self, scale):
+        """Return the logarithm of the derivative of the parameter in `scale`, which JAX may trace."""
+        return (
+            0.0 if self.shown is None else self.shown.log_abs_det_jacobian(scale, self.shown(scale))
+        )
 
 
 class PredictorDistribution(Distribution):
@@ -92,12 +140,8 @@ class PredictorDistribution(Distribution):
         """Draw responses with a NumPy generator."""
         raise NotImplementedError
 
-    #: The dispersion is in units of this power of those of the response.
-    scale_power = 0
-
-    @staticmethod
-    def scale_prior(spread) -> Distribution | None:
-        """Return the weak prior of the dispersion, given the standard deviation of the response; None without one."""
+    #: What the family has beside the predictor, which is `scale`.
+    parameter = Parameter()
 
     @staticmethod
     def stand_ins(y, weight):

@@ -12,7 +12,7 @@ from numpyro.distributions.transforms import PowerTransform
 from numpyro.util import is_prng_key
 from scipy import special
 
-from bayesglm.distributions._predictor import PredictorDistribution
+from bayesglm.distributions._predictor import Parameter, PredictorDistribution
 from bayesglm.distributions._priors import HalfStudentT
 from bayesglm.links import log_complement
 
@@ -68,10 +68,11 @@ class GammaPredictor(PredictorDistribution):
         """Draw positive responses."""
         return rng.gamma(1.0 / scale, scale * mean)
 
-    @staticmethod
-    def scale_prior(spread):
-        """Return that of ``1 / scale``, exponential with mean 1."""
-        return dist.TransformedDistribution(dist.Exponential(1.0), PowerTransform(-1.0))
+    # ``1 / scale`` is exponential with mean 1.
+    parameter = Parameter(
+        "scale",
+        lambda spread: dist.TransformedDistribution(dist.Exponential(1.0), PowerTransform(-1.0)),
+    )
 
     @staticmethod
     def stand_ins(y, weight):
@@ -129,15 +130,12 @@ class GaussianPredictor(PredictorDistribution):
         """Draw real responses."""
         return rng.normal(mean, np.sqrt(scale))
 
-    scale_power = 2
-
-    @staticmethod
-    def scale_prior(spread):
-        """Return that of ``sqrt(scale)``, half a Student's t with 4 degrees of freedom; Gelman (2006).
-
-        doi:10.1214/06-BA117A
-        """
-        return dist.TransformedDistribution(HalfStudentT(4.0, spread), PowerTransform(2.0))
+    # ``sqrt(scale)`` is half a Student's t with 4 degrees of freedom: Gelman (2006). doi:10.1214/06-BA117A
+    parameter = Parameter(
+        "scale",
+        lambda spread: dist.TransformedDistribution(HalfStudentT(4.0, spread), PowerTransform(2.0)),
+        power=2,
+    )
 
     @staticmethod
     def stand_ins(y, weight):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesglm import _families
 from bayesglm._layout import Layout
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit
@@ -142,7 +143,7 @@ def _check(fit: Fit, tree) -> None:
             )
     _check_dimensions(fit, tree["posterior"].dataset)
     _check_settings(fit.settings, tree["posterior"].attrs)
-    _check_groups(fit.layout, tree)
+    _check_groups(fit.layout, tree, _families.parameter(fit.settings.observation_model))
     for name, group in tree.children.items():
         _check_seal(name, group.dataset)
 
@@ -177,19 +178,19 @@ def _check_settings(mine: Settings, attrs) -> None:
             )
 
 
-def _check_groups(layout: Layout, tree) -> None:
+def _check_groups(layout: Layout, tree, parameter) -> None:
     """Refuse variables with other dimensions or types than `sample_posterior` makes, and draws that are not finite."""
     sizes, coef = tree["posterior"].sizes, tree["posterior"]["coef"].dims
     neuron = ("neuron",) * layout.population
     per_draw = (*_DRAWS, *neuron)
     known = {
-        "posterior": {"coef": coef, "intercept": (*_DRAWS, *coef[3:]), "scale": per_draw},
+        "posterior": {"coef": coef, "intercept": (*_DRAWS, *coef[3:]), parameter.name: per_draw},
         "sample_stats": {
             name: neuron if name in ("khat", "importance_ess") else per_draw for name in tree["sample_stats"].data_vars
         },
         "observed_data": {"y": ("sample", *neuron)},
         "constant_data": dict.fromkeys(("sample_weight", "n_trials"), ("sample", *neuron)),
-        "log_prior": {"coef": per_draw, "intercept": per_draw, "scale": per_draw},
+        "log_prior": {"coef": per_draw, "intercept": per_draw, parameter.name: per_draw},
     }  # fmt: skip
     for group in known.keys() & tree.children.keys():
         expected = known[group]
@@ -204,7 +205,7 @@ def _check_groups(layout: Layout, tree) -> None:
                 raise ValueError(
                     f"`{name}` of the group {group!r} has the dtype {values.dtype}: no numbers."
                 )
-    for name in ("coef", "intercept", "scale"):
+    for name in ("coef", "intercept", parameter.name):
         draws = tree["posterior"].get(name)
         if draws is not None and not (draws.size and np.isfinite(draws.values).all()):
             raise ValueError(f"The draws of `{name}` are none, or some are NaN or infinite.")

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from bayesglm import _design, labels, solvers
+from bayesglm import _design, _families, labels, solvers
 from bayesglm._layout import shown
 from bayesglm._messages import tell
 from bayesglm.glm import _attach, _fitting, _grid_search, _save, _settings, _traced
@@ -166,6 +166,15 @@ class Estimator(BaseEstimator):
     @scale_.setter
     def scale_(self, value):
         self._fit, self._posterior = replace(self._held, scale=_numbers(value, "scale_")), None
+
+    @property
+    def gate_(self):
+        """Share of zeros that the features do not explain, of a family that has one; None before `fit`."""
+        settings, scale = self._held.settings or self._settings, self._held.scale
+        parameter = _families.parameter(settings.observation_model)
+        if parameter.name != "gate":
+            raise AttributeError(f"{settings.observation_model!r} has no gate, and so no `gate_`.")
+        return None if scale is None else shown(parameter.of_scale(scale))
 
     @property
     def dof_resid_(self):

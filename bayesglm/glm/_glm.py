@@ -195,7 +195,7 @@ class GLM(Estimator):
         Returns
         -------
         : callable
-            Sites ``coef`` (features, *outputs), ``intercept`` (outputs), ``scale`` (neurons) where sampled, and ``y``.
+            Sites ``coef`` (features, *outputs), ``intercept`` (outputs), ``scale`` or ``gate`` (neurons), and ``y``.
 
         Raises
         ------

@@ -88,7 +88,7 @@ def trials_of(fit: Fit, n_trials, n_samples: int) -> np.ndarray | None:
     model = fit.settings.observation_model
     if not _families.has_trials(model):
         raise ValueError(
-            f"`n_trials` is for numbers of successes (Binomial); {type(model).__name__} has no trials."
+            f"`n_trials` is for families of successes out of trials; {type(model).__name__} has no trials."
         )
     trials, shape = _design.to_numeric(n_trials, "n_trials"), (n_samples, *fit.layout.neurons)
     if trials.shape not in ((), shape[:1], shape):

@@ -143,7 +143,7 @@ def _rows_in_words(rows: Rows, labels, order: Order | None) -> dict[str, Any]:
 def _facts(fit: Fit, found: Posterior | None, given: Responses | None) -> Facts:
     """Return what remedies depend on."""
     settings = fit.settings
-    sampled = found is not None and "scale" in found.variables
+    sampled = found is not None and found.parameter is not None
     seen = {} if given is None else {
         "positive": bool((given.y > 0).all(where=given.weight > 0)),
         "spikes": given.order is not None and not given.classes
@@ -244,9 +244,10 @@ def _responses(problem: Problem, fit: Fit, found: Posterior | None, order) -> Re
 
 
 def _scale(fit: Fit, found: Posterior | None) -> np.ndarray:
-    """Return the posterior means of the dispersions (neurons,), or those of the fit."""
-    sampled = found is not None and "scale" in found.variables
-    scale = found.variables["scale"].mean(("chain", "draw")).values if sampled else fit.dispersion
+    """Return the dispersions at the posterior means of what the family has, (neurons,), or those of the fit."""
+    drawn = None if found is None else found.parameter
+    model = fit.settings.observation_model
+    scale = fit.dispersion if drawn is None else _families.parameter(model).to_scale(drawn)
     return np.broadcast_to(np.asarray(scale, float).ravel(), (fit.layout.n_neurons,))
 
 

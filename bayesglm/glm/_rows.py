@@ -157,7 +157,7 @@ def _check_pairs(y: np.ndarray, population: bool) -> np.ndarray:
         wanted = "(samples, neurons, 2)" if population else "(samples, 2)"
         raise ValueError(
             f"`y` must hold the numbers of successes and of failures, {wanted}, but has shape {y.shape}. Use "
-            "`np.stack([successes, trials - successes], axis=-1)`, or Bernoulli for zeros and ones."
+            "`np.stack([successes, trials - successes], axis=-1)`, or another family for zeros and ones."
         )
     return y if population else y[:, None]
 

@@ -145,9 +145,13 @@ def _tree(problem: Problem, fit: Fit, sampled, options: Options, priors, log_pri
         "n_trials": rows.trials,
     }
     constant = {name: layout.squeeze(a) for name, a in constant.items() if a is not None}
+    parameter = _families.parameter(problem.observation_model)
+    if "scale" in log_prior:  # the density of what a user sees
+        scale = np.exp(sampled.log_scale).reshape(log_prior["scale"].shape)
+        log_prior[parameter.name] = log_prior.pop("scale") - parameter.log_slope(scale)
     return posterior.to_tree(
         sampled, layout.outputs, layout.n_neurons, layout.labels(), attrs, layout.squeeze(rows.y),
-        constant, log_prior,
+        constant, log_prior, parameter,
     )  # fmt: skip
 
 

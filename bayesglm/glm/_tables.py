@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayesglm import posterior
+from bayesglm import _families, posterior
 from bayesglm._input import is_one_of
 from bayesglm._messages import Message
 from bayesglm.glm import _asymptotics, _leaving_out, _robust
@@ -78,17 +78,20 @@ def of_fit(
 
 
 def dispersion(fit: Fit, found: Posterior | None) -> dict:
-    """Return the dispersion of the responses, and where it comes from, in plain numbers and words."""
-    if found is not None and "scale" in found.variables:
-        value = found.variables["scale"].mean(("chain", "draw")).values
-        return {"value": np.asarray(value).tolist(), "how": "sampled"}
+    """Return what the family has beside the predictor, and where it comes from, in plain numbers and words."""
+    model = fit.settings.observation_model
+    parameter = _families.parameter(model)
+    if found is not None and found.parameter is not None:
+        value = np.asarray(found.parameter).tolist()
+        return {"name": parameter.name, "value": value, "how": "sampled"}
     try:
-        value = np.ravel(np.asarray(fit.dispersion, float))
+        value = np.ravel(parameter.of_scale(fit.dispersion))
     except ValueError:  # of a fit set by hand
-        return {"value": None, "how": "unknown"}
+        return {"name": parameter.name, "value": None, "how": "unknown"}
     return {
+        "name": parameter.name,
         "value": value.tolist() if len(value) > 1 else float(value[0]),
-        "how": getattr(fit.settings.observation_model, "scale_origin", "estimated by fit"),
+        "how": getattr(model, "scale_origin", "estimated by fit"),
     }
 
 

@@ -165,6 +165,13 @@ class Posterior:
         return self.tree["posterior"].dataset
 
     @property
+    def parameter(self) -> np.ndarray | None:
+        """Posterior mean of what the family has beside the predictor, as a user sees it; None where it is fixed."""
+        name = _families.parameter(self.fit.settings.observation_model).name
+        drawn = self.variables.get(name)
+        return None if drawn is None else drawn.mean(("chain", "draw")).values
+
+    @property
     def attrs(self) -> dict:
         """How they were drawn."""
         return self.tree["posterior"].attrs

@@ -277,8 +277,8 @@ class ZeroInflatedPoissonObservations(Observations):
     def scale_origin(self):
         """Where the gate of a fit comes from, in words."""
         if self.estimates_scale:
-            return "odds of the gate, estimated by profile likelihood"
-        return f"odds of the gate, which is fixed at {self.gate:g} (`gate='estimate'` finds it)"
+            return "estimated by profile likelihood"
+        return f"fixed at {self.gate:g}, not estimated (`gate='estimate'` does)"
 
     def check_support(self, y):
         """Raise a ValueError if a response is negative."""

@@ -41,8 +41,9 @@ class Draws(NamedTuple):
         data = data if thin is None else data.isel(draw=thin)
         flat = lambda a: np.asarray(a).reshape(-1, *a.shape[2:])  # noqa: E731
         coef, intercept = flat(data["coef"].values), flat(data["intercept"].values)
-        if "scale" in data:
-            drawn = flat(data["scale"].values)
+        parameter = _families.parameter(model)
+        if parameter.name in data:
+            drawn = np.asarray(parameter.to_scale(flat(data[parameter.name].values)))
         else:
             shape = intercept.shape[: intercept.ndim - classes]
             drawn = np.broadcast_to(np.asarray(scale, float).reshape(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_tree(
-    sampled, outputs, n_neurons: int, names, attrs, observed, constant, log_prior
+    sampled, outputs, n_neurons: int, names, attrs, observed, constant, log_prior, parameter
 ) -> xr.DataTree:  # fmt: skip
     """Return draws with named dimensions.
 
@@ -34,6 +34,8 @@ def to_tree(
         What is known of them beside the features: weights, numbers of trials.
     log_prior : dict of arrays (chains, draws, neurons)
         Log-densities of the priors by parameter; empty where all are flat.
+    parameter
+        What the family has beside the predictor.
     """
     import xarray as xr  # late: importing it takes longer than most fits
 
@@ -50,7 +52,8 @@ def to_tree(
     }
     per_neuron = lead + ((n_neurons,) if neuron else ())
     if sampled.log_scale.size:
-        values["scale"] = ((*draws, *neuron), np.exp(sampled.log_scale).reshape(per_neuron))
+        scale = np.exp(sampled.log_scale).reshape(per_neuron)
+        values[parameter.name] = ((*draws, *neuron), parameter.of_scale(scale))
     stats = {
         name: ((*draws, *neuron), _per_neuron(value, n_neurons).reshape(per_neuron))
         for name, value in sampled.stats.items()

@@ -79,6 +79,8 @@ CASES = {
     "ZeroInflatedPoisson, Lasso": Case("ZeroInflatedPoisson", "Lasso"),
     "ZeroInflatedPoisson, Ridge, d=20": Case("ZeroInflatedPoisson", "Ridge", d=20),
     "Gamma (exp), Ridge, d=20": Case("Gamma", "Ridge", "exp", d=20),
+    "Binomial, Ridge": Case("Binomial", "Ridge"),
+    "Binomial, Lasso, d=20": Case("Binomial", "Lasso", d=20),
     "Gaussian, smooth": Case("Gaussian", "smooth"),
     "Poisson, smooth, d=20, low rate": Case("Poisson", "smooth", d=20, intercept=(-2.0, 0.5)),
     "Poisson, gains": Case("Poisson", "gains"),
@@ -175,6 +177,8 @@ def simulate(case: Case, n_sets: int, seed: int):
     repeated = np.repeat(X, 3, axis=0) if case.how == "weights" else X
     truth = prior_draws(case, estimator, repeated, how | priors, n_sets, seed)
     y = truth.pop("y")
+    if case.family == "Binomial":
+        y = np.stack([y, trials_of(y.shape) - y], axis=-1)
     if case.how == "weights":
         X, y, how["sample_weight"] = aggregated(X, y.reshape(len(X), 3, -1))
     return estimator, X, y, how | priors, truth
@@ -183,7 +187,10 @@ def simulate(case: Case, n_sets: int, seed: int):
 def prior_draws(case: Case, estimator, X, how, n_sets: int, seed: int):
     """Draw parameters and responses; those outside the domain of the link are drawn again, as the posterior has it."""
     with jax.enable_x64(True):
-        model = estimator.numpyro_model(X, np.ones((len(X), n_sets)), **how)
+        y = np.ones((len(X), n_sets))
+        if case.family == "Binomial":
+            y = np.stack([trials_of(y.shape), 0.0 * y], axis=-1)
+        model = estimator.numpyro_model(X, y, **how)
         many = Predictive(model, num_samples=20 if case.positive else 1)
         truth = {k: np.asarray(v) for k, v in many(jax.random.key(seed), y=None).items()}
     inside = np.ones((1, n_sets), bool)
@@ -196,8 +203,15 @@ def prior_draws(case: Case, estimator, X, how, n_sets: int, seed: int):
     first = inside.argmax(axis=0)
     pick = lambda a: np.moveaxis(a[first, ..., np.arange(n_sets)], 0, -1)  # noqa: E731
     return {
-        name: pick(a) for name, a in truth.items() if name in ("coef", "intercept", "scale", "y")
+        name: pick(a)
+        for name, a in truth.items()
+        if name in ("coef", "intercept", "scale", "gate", "y")
     }
+
+
+def trials_of(shape):
+    """Return numbers of trials, from one to five."""
+    return 1.0 + np.arange(np.prod(shape)).reshape(shape) % 5
 
 
 def aggregated(X, y):
