@@ -248,7 +248,7 @@ def test_a_scale_that_is_none_is_refused(arguments, match):
 
 
 def test_words_that_are_no_strength_are_refused():
-    with pytest.raises(ValueError, match="'auto' or a Scale"):
+    with pytest.raises(TypeError, match="regularizer_strength"):
         nmo.glm.GLM(regularizer="Ridge", regularizer_strength="automatic")
     with pytest.raises(ValueError, match="which `fit` does"):
         population().initialize_optimizer_and_state(
