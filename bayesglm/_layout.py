@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -307,3 +308,9 @@ def shown(array):
     _process.check()
     with np.errstate(over="ignore"):  # what single precision cannot hold is shown as infinite
         return jnp.asarray(array)
+
+
+def as_shown(layout: Layout, params):
+    """Return (coef, intercept) as the user sees them."""
+    coef, intercept = params
+    return jax.tree.map(shown, layout.tree(coef)), shown(np.atleast_1d(intercept))

@@ -248,7 +248,7 @@ def test_a_scale_that_is_none_is_refused(arguments, match):
 
 
 def test_words_that_are_no_strength_are_refused():
-    with pytest.raises(ValueError, match="'auto' or a Scale"):
+    with pytest.raises(TypeError, match="regularizer_strength"):
         nmo.glm.GLM(regularizer="Ridge", regularizer_strength="automatic")
     with pytest.raises(ValueError, match="which `fit` does"):
         population().initialize_optimizer_and_state(
@@ -292,3 +292,25 @@ def test_draws_are_those_of_the_learned_strengths():
     known.sample_posterior(X, y, **options)
     ours, theirs = (m.posterior_["posterior"]["coef"].values for m in (model, known))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_rows_in_a_file_teach_the_same(tmp_path):
+    y = RESPONSES["Poisson"]
+    np.save(tmp_path / "X.npy", X)
+    stored = np.load(tmp_path / "X.npy", mmap_mode="r")
+    same(population().fit(stored, y).strength_, population().fit(X, y).strength_)
+
+
+@pytest.mark.parametrize("strength", ["auto", Scale(per_feature=True)])
+def test_a_classifier_of_two_classes_learns_what_a_bernoulli_model_does(strength):
+    # differences of two classes have twice the variance of each
+    y = RESPONSES["Bernoulli"][:, 0]
+    known = Scale(dist.HalfNormal(1e3), per_feature=strength != "auto")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # some features have no effect
+        two = nmo.glm.ClassifierGLM(2, regularizer_strength=known).fit(X, y.astype(int))
+        one = nmo.glm.GLM("Bernoulli", regularizer="Ridge", regularizer_strength=known).fit(X, y)
+    at = ~one._fit.learned.low[:, 0]
+    np.testing.assert_allclose(
+        np.sqrt(2.0) * two._fit.learned.sd[at, 0], one._fit.learned.sd[at, 0], rtol=1e-3
+    )

@@ -1,11 +1,6 @@
-"""How attributes of an estimator are made and shown."""
+"""How constructor arguments are attributes of an estimator."""
 
 from __future__ import annotations
-
-import jax
-import numpy as np
-
-from bayesglm._layout import Layout, shown
 
 
 def argument(name: str, doc: str) -> property:
@@ -21,18 +16,5 @@ def argument(name: str, doc: str) -> property:
 
 
 def learned(name: str, doc: str) -> property:
-    """Return something of the strengths that `fit` has learned as an attribute; None where it has learned none."""
-
-    def get(self):
-        found = self._held.learned
-        if found is None:
-            return None
-        return jax.tree.map(shown, found.shown(getattr(found, name), self._held.layout))
-
-    return property(get, doc=doc)
-
-
-def as_shown(layout: Layout, params):
-    """Return (coef, intercept) as the user sees them."""
-    coef, intercept = params
-    return jax.tree.map(shown, layout.tree(coef)), shown(np.atleast_1d(intercept))
+    """Return something of the strengths that `fit` has learned as an attribute."""
+    return property(lambda self: self._held.of_learned(name), doc=doc)

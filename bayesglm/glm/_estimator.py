@@ -13,16 +13,16 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from bayesglm import _design, _families, labels, solvers
-from bayesglm._layout import shown
+from bayesglm import _families, labels, solvers
+from bayesglm._layout import as_shown, shown
 from bayesglm._messages import tell
 from bayesglm.glm import _attach, _fitting, _grid_search, _save, _settings, _traced
-from bayesglm.glm._attributes import argument, as_shown, learned
+from bayesglm.glm._attributes import argument, learned
 from bayesglm.glm._edge import known, problem_of, rows_of
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import new_classes
 from bayesglm.glm._settings import Settings
-from bayesglm.glm._values import Fit, Posterior
+from bayesglm.glm._values import Fit, Posterior, numbers
 
 
 class Estimator(BaseEstimator):
@@ -165,7 +165,7 @@ class Estimator(BaseEstimator):
 
     @scale_.setter
     def scale_(self, value):
-        self._fit, self._posterior = replace(self._held, scale=_numbers(value, "scale_")), None
+        self._fit, self._posterior = replace(self._held, scale=numbers(value, "scale_")), None
 
     @property
     def gate_(self):
@@ -183,7 +183,7 @@ class Estimator(BaseEstimator):
 
     @dof_resid_.setter
     def dof_resid_(self, value):
-        self._hold(replace(self._held, dof=_numbers(value, "dof_resid_")))
+        self._hold(replace(self._held, dof=numbers(value, "dof_resid_")))
 
     @property
     def solver_state_(self):
@@ -191,11 +191,9 @@ class Estimator(BaseEstimator):
         return self._held.state
 
     strength_ = learned(
-        "strength", "Strengths that `fit` has learned, one per neuron; None if it was told them."
+        "strength", "Strengths that `fit` has learned, or None; a dict by leaf of X."
     )
-    prior_sd_ = learned(
-        "sd", "The standard deviations of the prior that they stand for, in units of coefficients."
-    )
+    prior_sd_ = learned("sd", "Standard deviations of the prior that these stand for.")
 
     @property
     def aux_(self) -> None:
@@ -327,28 +325,21 @@ class Estimator(BaseEstimator):
         self._keep(fit)
         return self
 
-    def __strength_search__(
-        self, X, y, strengths, splits, sample_weight, offset
-    ) -> _grid_search.Found:
+    def __strength_search__(self, X, y, strengths, splits, *rest) -> _grid_search.Found:
         """Fit to all folds at all strengths: see :class:`bayesglm.model_selection.StrengthSearchCV`."""
         with solvers.numerics():
-            problem = self._problem(X, y, sample_weight, offset)
+            problem = self._problem(X, y, *rest)
             return _grid_search.search(problem, self._settings, strengths, splits)
 
     def log_evidence(self, X, y, *, sample_weight=None, offset=None):
-        """Return the log of the evidence: the density of y given the strengths and the dispersion, by Laplace's method.
+        """Return the log of the evidence, one number or (neurons,): the density of y given strengths and dispersion.
 
-        Coefficients and intercepts are integrated out, over a flat prior where they have no other.
+        Coefficients and intercepts are integrated out by Laplace's method, over a flat prior where they have no other.
 
         Parameters
         ----------
         X, y, sample_weight, offset
             The training data, as in :meth:`fit`.
-
-        Returns
-        -------
-        : scalar, or array (neurons,)
-            NaN for neurons that could not be fitted.
         """
         fit = self._fitted()
         with solvers.numerics():
@@ -409,7 +400,6 @@ class Estimator(BaseEstimator):
         Returns
         -------
         state
-            To be passed to :meth:`update`.
         """
         classes = self._held.layout.classes
         if self._settings.classifier and classes is None:
@@ -422,7 +412,7 @@ class Estimator(BaseEstimator):
         return state
 
     def update(self, params, opt_state, X, y, *args, n_samples=None, **kwargs):
-        """Take one step of the solver on these rows, and keep the parameters.
+        """Take one step of the solver on these rows, keep the parameters, and return (params, state).
 
         Parameters
         ----------
@@ -434,10 +424,6 @@ class Estimator(BaseEstimator):
             Rows of this step (a mini-batch, say). Rows with a NaN are left out.
         n_samples : int, optional
             Number of rows that the residual degrees of freedom refer to, if not those of this step.
-
-        Returns
-        -------
-        : tuple (params, state)
 
         Raises
         ------
@@ -516,7 +502,3 @@ class Estimator(BaseEstimator):
         estimator = _save.make(saved)
         estimator._settings, estimator._fit = _save.values(saved, estimator._settings)
         return estimator
-
-
-def _numbers(value, name: str):
-    return None if value is None else _design.to_double(value, name)

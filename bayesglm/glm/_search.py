@@ -31,10 +31,13 @@ from bayesglm.prior import Scale
 # Distance, in standard errors of the log of a standard deviation, at which the last step is taken, which leaves about
 # its square; from where on derivatives have to be exact; and the steps that are most.
 TOL, _ROUGH, _STEPS = 1e-2, 0.1, 60
+# Distance at which a standard deviation on its way to zero is there: modes are not exact enough to tell.
+_VANISHED = 1e-3
 # Distance of a mode in its standard errors: the evidence is off by half its square, its derivatives in proportion.
 _MODE_TOL, _FLOOR, _MODE_STEPS, _FRESH = 1e-4, 1e-3, 60, 6
-# Longest steps up and down, and how often one is shortened, to a quarter.
-_UP, _SHORT, _DOWN, _SHORTER = 3.0, 0.3, -4.0, 12
+# Longest steps up (and how long they may be in any case, where the objective is concave and where not) and down, and
+# how often one is shortened, to a quarter.
+_UP, _SHORT, _AT_LEAST, _DOWN, _SHORTER = 3.0, 0.3, 1.0, -4.0, 12
 # What rounding hides of the objective, as a share of it, and what modes that are not exact do.
 _ROUNDING, _INEXACT = 1e-12, 1e-7
 _LEAST_CURVATURE = 1e-3
@@ -133,7 +136,7 @@ def search(
         step = np.where(fresh[:, None], new, step)
         sound = np.isfinite(state.value) & np.isfinite(distance)
         # on its way to zero, what is near in standard errors may be far
-        moving = ((step < -0.5) & (step > _DOWN)).any(axis=1)
+        moving = ((step < -0.5) & (step > _DOWN)).any(axis=1) & (distance > _VANISHED)
         converged = fresh & sound & (distance <= tol) & ~moving
         stuck = (tries > _SHORTER) | ~sound
         over = converged | stuck | (count == _STEPS)
@@ -141,7 +144,7 @@ def search(
             over[:] = (converged | ~sound).all() or stuck.all() or count == _STEPS
         if over.any():
             # the last step is the smallest: what is left after it is of the order of its square
-            last = np.where(step <= _DOWN, low - place, step)  # nothing keeps it from zero
+            last = np.where(step < -0.5, low - place, step)  # nothing keeps it from zero
             last = np.where((converged & sound)[:, None], last, 0.0)
             _put(
                 found, lanes[over], model, state, np.clip(place + last, low, high), converged, over
@@ -329,7 +332,9 @@ def _proposed(state: _State, place, low, high, shared):
         distance[:] = np.sqrt(np.square(distance).sum())
     down = np.log(np.maximum(1.0 + np.minimum(step, 0.0), np.exp(_DOWN)))
     concave = np.diagonal(bend, axis1=1, axis2=2) > 0
-    far = np.where(concave, np.maximum(3.0 * state.rise, _SHORT), 1.5 * state.rise)
+    far = np.where(
+        concave, np.maximum(3.0 * state.rise, _SHORT), np.maximum(1.5 * state.rise, _AT_LEAST)
+    )
     up = np.minimum(np.where(concave, step, np.inf), np.minimum(far, _UP))
     step = np.where((step < 0) & (concave | (slope <= 0)), down, up)
     return step, np.where(sound, distance, np.inf)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from bayesglm import _design, _families, _process, observation_models, posterior, solvers
 from bayesglm._input import Names
-from bayesglm._layout import Layout
+from bayesglm._layout import Layout, shown
 from bayesglm._messages import Message
 from bayesglm.glm._learned import Learned
 from bayesglm.glm._settings import Settings
+
+
+def numbers(value, name: str):
+    """Return what a user sets as an array, None for None."""
+    return None if value is None else _design.to_double(value, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +98,13 @@ class Fit:
     def params(self) -> tuple[np.ndarray, np.ndarray]:
         """Return coefficients, zero where masked, and intercepts: (features, *outputs) and (*outputs)."""
         return self.coef * self.used, self.intercept.reshape(self.layout.outputs)
+
+    def of_learned(self, name: str):
+        """Return something of the strengths that were learned, as the user sees it; None where there are none."""
+        found = self.learned
+        if found is None:
+            return None
+        return jax.tree.map(shown, found.shown(getattr(found, name), self.layout))
 
     def theta(self, layout: Layout) -> np.ndarray:
         """Return finite parameters as lanes, (lanes, columns, features + 1)."""

@@ -127,7 +127,7 @@ class StrengthSearchCV(MetaEstimatorMixin, BaseEstimator):
         splits = self._splits(X, y, groups)
         model = clone(self.estimator)
         rows = {"sample_weight": sample_weight, "offset": offset}
-        found = model.__strength_search__(X, y, strengths, splits, **rows)
+        found = model.__strength_search__(X, y, strengths, splits, *rows.values())
         together = not (self.per_neuron and found.layout.population)
         if self.scoring in (None, SCORE_TYPES[0]):
             scores = _choice.joint(found.grid) if together else found.grid.score

@@ -25,6 +25,11 @@ def know_solver(name: str, proximal: bool) -> None:
     _SOLVERS[name] = proximal
 
 
+def is_learned(strength) -> bool:
+    """Return whether a strength is one to learn."""
+    return isinstance(strength, Scale) or (isinstance(strength, str) and strength == "auto")
+
+
 def _able(smooth: bool) -> tuple[str, ...]:
     return tuple(name for name, proximal in _SOLVERS.items() if smooth or proximal)
 
@@ -122,7 +127,7 @@ class Regularizer(Component, abc.ABC):
         ValueError
             If a strength is negative or not finite, or is to be learned for a prior with a kink.
         """
-        if isinstance(strength, (str, Scale)):
+        if is_learned(strength):
             return self.check_scale(strength)
         return strengths(strength, "regularizer_strength")
 
@@ -132,12 +137,8 @@ class Regularizer(Component, abc.ABC):
         Raises
         ------
         ValueError
-            If it is another word, or the prior has a kink.
+            If the prior has a kink.
         """
-        if isinstance(strength, str) and strength != "auto":
-            raise ValueError(
-                f"`regularizer_strength` must be a number, 'auto' or a Scale, but {strength!r} was given."
-            )
         if not self.smooth:
             raise ValueError(
                 f"The strength of {type(self).__name__} cannot be learned by `fit`: with a kink in the prior, the mode "

@@ -7,8 +7,7 @@ import numpy as np
 
 from bayesglm import prior
 from bayesglm._input import strengths
-from bayesglm.prior import Scale
-from bayesglm.regularizer._base import Regularizer
+from bayesglm.regularizer._base import Regularizer, is_learned
 
 
 class UnRegularized(Regularizer):
@@ -88,7 +87,7 @@ class ElasticNet(Regularizer):
         ValueError
             If a ratio is outside [0, 1].
         """
-        if isinstance(strength, (str, Scale)):
+        if is_learned(strength):
             return self.check_scale(strength)
         if not isinstance(strength, tuple):
             strength = (strength, 0.5)
