@@ -104,8 +104,7 @@ def scale_unit(model, spread):
 
 def has_scale(model) -> bool:
     """Return whether the family has a dispersion, be it free, estimated within the loss, or held fixed."""
-    has_prior = _named(model).scale_prior is not PredictorDistribution.scale_prior
-    return has_free_scale(model) or has_prior
+    return has_free_scale(model) or parameter(model) is not PredictorDistribution.parameter
 
 
 def has_trials(model) -> bool:

@@ -13,16 +13,30 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from bayesglm import _families, labels, solvers
+from bayesglm import labels, solvers
 from bayesglm._layout import as_shown, shown
 from bayesglm._messages import tell
 from bayesglm.glm import _attach, _fitting, _grid_search, _save, _settings, _traced
-from bayesglm.glm._attributes import argument, learned
 from bayesglm.glm._edge import known, problem_of, rows_of
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._rows import new_classes
 from bayesglm.glm._settings import Settings
 from bayesglm.glm._values import Fit, Posterior, numbers
+
+
+def argument(name: str) -> property:
+    """Return a constructor argument as an attribute that is resolved and checked when it is set."""
+
+    def set_(self, value):
+        self._take(*self._settings.having(name, value), {name})
+
+    get = lambda self: getattr(self._settings, name)  # noqa: E731
+    return property(get, set_, doc=_settings.DESCRIPTIONS[name])
+
+
+def learned(name: str, doc: str) -> property:
+    """Return something of the strengths that `fit` has learned as an attribute."""
+    return property(lambda self: self._held.of_learned(name), doc=doc)
 
 
 class Estimator(BaseEstimator):
@@ -35,25 +49,12 @@ class Estimator(BaseEstimator):
     _fit: Fit | None = None
     _posterior: Posterior | None = None
 
-    observation_model = argument(
-        "observation_model", "The distribution of the response; always an instance."
-    )
-    inverse_link_function = argument(
-        "inverse_link_function", "The map from the linear predictor to the mean; always a function."
-    )
-    regularizer = argument(
-        "regularizer",
-        "The penalty on the coefficients, and the prior it stands for; always an instance.",
-    )
-    regularizer_strength = argument(
-        "regularizer_strength",
-        "Strength of the penalty: a number, an array or a pytree; (strength, ratio) for ElasticNet; "
-        "'auto' or a Scale to learn it.",
-    )
-    solver_name = argument(
-        "solver_name", "Name of the solver; the default of the regularizer unless one was named."
-    )
-    solver_kwargs = argument("solver_kwargs", "Arguments of the solver.")
+    observation_model = argument("observation_model")
+    inverse_link_function = argument("inverse_link_function")
+    regularizer = argument("regularizer")
+    regularizer_strength = argument("regularizer_strength")
+    solver_name = argument("solver_name")
+    solver_kwargs = argument("solver_kwargs")
 
     def _configure(self, **arguments) -> None:
         self._settings = Settings.of(type(self).__name__, **arguments)
@@ -170,11 +171,7 @@ class Estimator(BaseEstimator):
     @property
     def gate_(self):
         """Share of zeros that the features do not explain, of a family that has one; None before `fit`."""
-        settings, scale = self._held.settings or self._settings, self._held.scale
-        parameter = _families.parameter(settings.observation_model)
-        if parameter.name != "gate":
-            raise AttributeError(f"{settings.observation_model!r} has no gate, and so no `gate_`.")
-        return None if scale is None else shown(parameter.of_scale(scale))
+        return shown(self._held.gate(self._settings))
 
     @property
     def dof_resid_(self):
@@ -342,9 +339,7 @@ class Estimator(BaseEstimator):
             The training data, as in :meth:`fit`.
         """
         fit = self._fitted()
-        with solvers.numerics():
-            rows = rows_of(fit, X, y, sample_weight, offset).double()
-            return shown(_fitting.log_evidence(rows, fit))
+        return shown(_fitting.log_evidence(rows_of(fit, X, y, sample_weight, offset), fit))
 
     @property
     def solver(self) -> Any:

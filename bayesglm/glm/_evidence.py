@@ -61,6 +61,7 @@ class Model:
     used: np.ndarray
     rank: np.ndarray
     base: tuple[np.ndarray, np.ndarray] | None
+    held: np.ndarray
     directions: np.ndarray | None
     share: float
     free: bool
@@ -88,17 +89,21 @@ class Model:
         rank = share * _ranks(objective.prior, mask, groups)
         directions = _directions(problem, zero_sum)
         free, base = _families.has_free_scale(problem.observation_model), None
-        if whole or free:
-            weight = np.broadcast_to(problem.rows.weight, problem.rows.y.shape).astype(float)
+        weight = np.broadcast_to(problem.rows.weight, problem.rows.y.shape).astype(float)
+        of_trials = problem.base_of_trials()
+        held = np.zeros(problem.n_lanes)
+        if of_trials is not None:
+            held = np.sum(weight * of_trials, axis=0)
+        elif whole or free:
             base = _families.kind_of(problem.observation_model).stand_ins(problem.rows.y, weight)
-        return cls(objective, member, used, rank, base, directions, share, free)
+        return cls(objective, member, used, rank, base, held, directions, share, free)
 
     def select(self, keep) -> Model:
         """Return the model of some of the lanes."""
         base = None if self.base is None else tuple(part[keep] for part in self.base)
         return replace(
             self, objective=self.objective.select(keep), used=self.used[keep],
-            rank=self.rank[keep], base=base,
+            rank=self.rank[keep], base=base, held=self.held[keep],
         )  # fmt: skip
 
     @property
@@ -166,7 +171,7 @@ class Model:
         """Return the part of the log-likelihood without the predictor, and two derivatives in the log dispersion."""
         spec = self.objective.spec
         if self.base is None:
-            return (np.zeros(len(self.used)),) * 3
+            return self.held, *(np.zeros(len(self.used)),) * 2
         # of one shape whichever lanes are left, so that nothing is compiled anew
         many = self.objective.shards.width
         fill = lambda a: np.concatenate([a, np.repeat(a[:1], many - len(a), axis=0)])  # noqa: E731

@@ -66,9 +66,7 @@ class PopulationGLM(GLM):
             solver_kwargs=solver_kwargs, feature_mask=feature_mask,
         )  # fmt: skip
 
-    feature_mask = argument(
-        "feature_mask", "Which features predict which neuron, or None for all; not set after `fit`."
-    )
+    feature_mask = argument("feature_mask")
 
 
 class _Default(str):
@@ -124,7 +122,7 @@ class ClassifierGLM(GLM):
             solver_name=solver_name, solver_kwargs=solver_kwargs,
         )  # fmt: skip
 
-    n_classes = argument("n_classes", "Number of classes. Setting it discards the labels.")
+    n_classes = argument("n_classes")
 
     @property
     def classes_(self):

@@ -110,6 +110,7 @@ def _resolved(settings: Settings, learned, layout) -> Settings:
     return replace(settings, regularizer_strength=strength)
 
 
+@solvers.numerics()
 def log_evidence(rows, fit: Fit) -> np.ndarray:
     """Return the log evidence of the training rows at a fit, in the shape of the user.
 
@@ -118,7 +119,7 @@ def log_evidence(rows, fit: Fit) -> np.ndarray:
     ValueError
         If the prior has a kink.
     """
-    problem = fitted_problem(rows, fit)
+    problem = fitted_problem(rows.double(), fit)
     return problem.layout.each(_learning.log_evidence(problem, fit))
 
 

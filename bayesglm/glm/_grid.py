@@ -66,7 +66,7 @@ class Lanes:
             n = part.rows.n
             null = problem.layout.by_neuron(*part.initial()) + shift
             which = np.flatnonzero(np.isfinite(null).all(axis=(1, 2)) & (n > 0))
-            power = part.mean(np.square(problem.rows.y, dtype=float))
+            power = part.mean(np.square(problem.rows.share, dtype=float))
             some = (a[which] for a in (n.astype(float), power, null))
             found.append((which, np.full(len(which), k), *some))
         return cls(*map(np.concatenate, zip(*found, strict=True)))
@@ -215,6 +215,7 @@ def _path(problem: Problem, solver, folds: Folds, lanes: Lanes, penalties) -> It
     shape = problem.n_neurons, folds.count
     objective, whole = lanes.objectives(problem, folds)
     pilot, theta = _Curvature(whole, lanes, shape), lanes.null
+    of_trials = _of_trials(problem, folds)
     for penalty in penalties:
         if problem.prior.absolute:
             penalty = penalty.per_row(_units(problem, lanes))
@@ -228,6 +229,8 @@ def _path(problem: Problem, solver, folds: Folds, lanes: Lanes, penalties) -> It
             lanes.table(np.where(finite, scale, 1.0), shape, 1.0),
         )
         sums = rows.scores_at(objective.spec, whole.shards, *tables)
+        if of_trials is not None:
+            sums = sums[0] + of_trials[0], of_trials[1]
         score, weight = (a[lanes.which, lanes.left_out] for a in sums)
         score = np.where(finite & (weight > 0), score, np.nan) / np.where(weight > 0, weight, 1.0)
         yield _Stage(found, scale, score, weight, state.progress.converged)
@@ -236,6 +239,16 @@ def _path(problem: Problem, solver, folds: Folds, lanes: Lanes, penalties) -> It
             objective = replace(objective, known=state.point)
         if state.iter_num > _FEW_STEPS:
             pilot.found = None
+
+
+def _of_trials(problem: Problem, folds: Folds):
+    """Return what log-densities of successes have beside those of shares, and the rows tested, (neurons, folds)."""
+    base = problem.base_of_trials()
+    if base is None:
+        return None
+    tested = np.stack([folds.tests(k) for k in range(folds.count)], axis=1).astype(float)
+    weight = np.broadcast_to(problem.rows.weight, base.shape)
+    return (weight * base).T @ tested, weight.T @ tested
 
 
 def _spread(prior: LanePrior, which) -> LanePrior:

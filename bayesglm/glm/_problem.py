@@ -16,7 +16,7 @@ import numpy as np
 from bayesglm import _design, _families, links, observation_models
 from bayesglm._design import Stored
 from bayesglm._layout import Layout
-from bayesglm._likelihood import kappa
+from bayesglm._likelihood import kappa, response_distribution
 from bayesglm._objective import Objective
 from bayesglm.glm._rows import Rows
 from bayesglm.glm._settings import Settings
@@ -252,6 +252,15 @@ class Problem:
         total = np.maximum(mass.sum(axis=0, dtype=float), np.finfo(float).tiny)
         weight = np.broadcast_to(mass, values.shape)
         return np.einsum("nk,nk->k", weight, values, dtype=float) / total
+
+    def base_of_trials(self) -> np.ndarray | None:
+        """Return what the log-densities of successes have beside those of shares, (samples, neurons)."""
+        rows = self.rows
+        if rows.trials is None:
+            return None
+        family = self.observation_model, np.zeros(rows.y.shape), self.inverse_link
+        found = response_distribution(*family, 1.0 / np.asarray(rows.trials, float))
+        return np.asarray(found.log_base(rows.y))
 
     def mean_response(self) -> np.ndarray:
         """Return the mean response of each neuron, (neurons,), or its class frequencies, (neurons, classes)."""

@@ -298,6 +298,20 @@ _CHANGES = {
 NAMES = frozenset(_CHANGES)
 
 
+#: What arguments are, for the attributes of estimators.
+DESCRIPTIONS = {
+    "observation_model": "The distribution of the response; always an instance.",
+    "inverse_link_function": "The map from the linear predictor to the mean; always a function.",
+    "regularizer": "The penalty on the coefficients, and the prior it stands for; always an instance.",
+    "regularizer_strength": "Strength of the penalty: a number, an array or a pytree; (strength, ratio) for "
+    "ElasticNet; 'auto' or a Scale to learn it.",
+    "solver_name": "Name of the solver; the default of the regularizer unless one was named.",
+    "solver_kwargs": "Arguments of the solver.",
+    "feature_mask": "Which features predict which neuron, or None for all; not set after `fit`.",
+    "n_classes": "Number of classes. Setting it discards the labels.",
+}
+
+
 def _place(name: str) -> tuple[int, str]:
     """Return the place of an argument among those to be changed: parts of one follow it."""
     order, outer = list(_CHANGES), name.partition("__")[0]

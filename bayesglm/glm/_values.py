@@ -99,6 +99,20 @@ class Fit:
         """Return coefficients, zero where masked, and intercepts: (features, *outputs) and (*outputs)."""
         return self.coef * self.used, self.intercept.reshape(self.layout.outputs)
 
+    def gate(self, settings: Settings):
+        """Return the share of zeros of a family that has such a parameter; None where there is no fit.
+
+        Raises
+        ------
+        AttributeError
+            If the family has none.
+        """
+        model = (self.settings or settings).observation_model
+        parameter = _families.parameter(model)
+        if parameter.name != "gate":
+            raise AttributeError(f"{model!r} has no gate, and so no `gate_`.")
+        return None if self.scale is None else parameter.of_scale(self.scale)
+
     def of_learned(self, name: str):
         """Return something of the strengths that were learned, as the user sees it; None where there are none."""
         found = self.learned

@@ -240,6 +240,12 @@ def _reduced(operation) -> Callable:
     return make
 
 
+def _rounded(equation) -> Callable:
+    if equation.params["rounding_method"] != jax.lax.RoundingMethod.TO_NEAREST_EVEN:
+        raise _Unknown("round")
+    return np.rint
+
+
 def _counted(equation) -> Callable:
     if len(equation.params["shape"]) != 1:
         raise _Unknown("iota")
@@ -256,6 +262,7 @@ _MADE = {
     "reduce_min": _reduced(np.min),
     "reduce_sum": _reduced(np.sum),
     "reshape": _reshaped,
+    "round": _rounded,
     "rsqrt": lambda _: lambda x: 1.0 / np.sqrt(x),
     "select_n": _selected,
     "squeeze": _reshaped,
