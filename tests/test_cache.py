@@ -21,7 +21,8 @@ import bayesglm as nmo
 before = jax.config.jax_compilation_cache_dir
 folder = nmo.enable_compilation_cache(*sys.argv[1:])
 rng = np.random.default_rng(0)
-nmo.glm.GLM().fit(rng.normal(size=(50, 2)), rng.poisson(1.0, 50))
+X, y = rng.normal(size=(60_000, 2)), rng.poisson(1.0, 60_000)  # few rows compile nothing
+nmo.glm.GLM().fit(X, y)
 print(before, folder, events.count("cache_hits"), events.count("cache_misses"))
 """
 

@@ -13,7 +13,11 @@ quick = settings(max_examples=40, deadline=None, database=None)
 
 LABELS = st.one_of(
     st.sets(st.integers(-(2**40), 2**40), min_size=2, max_size=6),
-    st.sets(st.text(st.characters(exclude_characters="\0"), max_size=4), min_size=2, max_size=6),
+    st.sets(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=4),
+        min_size=2,
+        max_size=6,
+    ),
     st.sets(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=6),
     st.just({False, True}),
 )

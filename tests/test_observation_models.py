@@ -297,7 +297,7 @@ def test_models_are_known_by_name():
         ):
             assert type(resolve(spelling)) is type(model)
         assert resolve(model) is model
-    for wrong in ("poisson", "Binomial", ""):
+    for wrong in ("poisson", "Probit", ""):
         with pytest.raises(ValueError, match="Known: Poisson, Gamma"):
             resolve(wrong)
     with pytest.raises(TypeError, match="Add parentheses"):

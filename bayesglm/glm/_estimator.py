@@ -339,7 +339,7 @@ class Estimator(BaseEstimator):
             The training data, as in :meth:`fit`.
         """
         fit = self._fitted()
-        return shown(_fitting.log_evidence(rows_of(fit, X, y, sample_weight, offset), fit))
+        return _fitting.log_evidence(rows_of(fit, X, y, sample_weight, offset), fit)
 
     @property
     def solver(self) -> Any:

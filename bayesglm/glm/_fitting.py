@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from bayesglm import _families, links, observation_models, solvers
+from bayesglm._layout import shown
 from bayesglm._messages import Message
 from bayesglm.glm import _learning, _own_solver, _results, _solve
 from bayesglm.glm._edge import fitted_problem
@@ -112,7 +113,7 @@ def _resolved(settings: Settings, learned, layout) -> Settings:
 
 @solvers.numerics()
 def log_evidence(rows, fit: Fit) -> np.ndarray:
-    """Return the log evidence of the training rows at a fit, in the shape of the user.
+    """Return the log evidence of the training rows at a fit, as the user sees it.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def log_evidence(rows, fit: Fit) -> np.ndarray:
         If the prior has a kink.
     """
     problem = fitted_problem(rows.double(), fit)
-    return problem.layout.each(_learning.log_evidence(problem, fit))
+    return shown(problem.layout.each(_learning.log_evidence(problem, fit)))
 
 
 def _solved(problem: Problem, settings: Settings, usable, initial, given, bar: bool):

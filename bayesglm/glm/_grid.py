@@ -247,6 +247,7 @@ def _of_trials(problem: Problem, folds: Folds):
     if base is None:
         return None
     tested = np.stack([folds.tests(k) for k in range(folds.count)], axis=1).astype(float)
+    base = base - problem.rows.trials * problem.base_of_shares()
     weight = np.broadcast_to(problem.rows.weight, base.shape)
     return (weight * base).T @ tested, weight.T @ tested
 

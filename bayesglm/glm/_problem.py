@@ -254,13 +254,19 @@ class Problem:
         return np.einsum("nk,nk->k", weight, values, dtype=float) / total
 
     def base_of_trials(self) -> np.ndarray | None:
-        """Return what the log-densities of successes have beside those of shares, (samples, neurons)."""
-        rows = self.rows
-        if rows.trials is None:
-            return None
-        family = self.observation_model, np.zeros(rows.y.shape), self.inverse_link
-        found = response_distribution(*family, 1.0 / np.asarray(rows.trials, float))
-        return np.asarray(found.log_base(rows.y))
+        """Return what log-densities of successes have beside their loss, (samples, neurons); None without trials."""
+        trials = self.rows.trials
+        return (
+            None if trials is None else self._log_base(self.rows.y, 1.0 / np.asarray(trials, float))
+        )
+
+    def base_of_shares(self) -> np.ndarray:
+        """Return what the log-densities of shares have beside their loss, (samples, neurons)."""
+        return self._log_base(self.rows.share, 1.0)
+
+    def _log_base(self, y, scale) -> np.ndarray:
+        family = self.observation_model, np.zeros(y.shape), self.inverse_link
+        return np.asarray(response_distribution(*family, scale).log_base(y))
 
     def mean_response(self) -> np.ndarray:
         """Return the mean response of each neuron, (neurons,), or its class frequencies, (neurons, classes)."""

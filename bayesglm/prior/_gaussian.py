@@ -123,10 +123,10 @@ class Gaussian(Term):
         """Return whether coefficients out of use have a proper density too."""
         return not self.couples
 
-    def distribution(self, weight, mask, zero_sum):
+    def distribution(self, n_kappa, mask, zero_sum):
         """Return the NumPyro distribution of coefficients (features, *outputs)."""
         if self.couples:
-            (rate,) = self.rates(weight)
+            (rate,) = self.rates(n_kappa)
             rank, log_det = self._moments(mask)
             location = np.zeros(mask.shape) if self.location is None else self.location
             rate = jnp.broadcast_to(rate, mask.shape)[0]
@@ -134,9 +134,9 @@ class Gaussian(Term):
                 self.precision, rate, rank, log_det, location, mask, zero_sum
             )
         if not zero_sum:
-            return super().distribution(weight, mask, zero_sum)
+            return super().distribution(n_kappa, mask, zero_sum)
         alone = self.proper(mask)[..., 0]
-        rate = jnp.broadcast_to(self.rates(weight)[0], mask.shape)[..., 0]
+        rate = jnp.broadcast_to(self.rates(n_kappa)[0], mask.shape)[..., 0]
         rate = jnp.where(alone, rate, 1.0)
         return _distributions.zero_sum_normal(rate, ~mask[..., 0] | alone, mask.shape)
 
@@ -233,10 +233,10 @@ class Gaussian(Term):
             return super().dimensions(mask)
         return self.degree * np.where(self.strength[..., 0] > 0, self.rank, 0.0)
 
-    def log_prob(self, coef, weight, mask, zero_sum):
+    def log_prob(self, coef, n_kappa, mask, zero_sum):
         """Return the log-density, normalised, of the coefficients in use."""
         if self.couples:
-            (rate,) = self.rates(weight)
+            (rate,) = self.rates(n_kappa)
             off = jnp.where(mask, self._off(coef), 0.0)
             squared = jnp.sum(off * self._times(off), axis=-1)
             rate = jnp.broadcast_to(rate[..., 0], squared.shape)
@@ -244,17 +244,17 @@ class Gaussian(Term):
                 rate, self.rank, self.base_log_det, squared, zero_sum
             )
             return jnp.sum(found, axis=-1)
-        found = super().log_prob(coef, weight, mask, zero_sum)
+        found = super().log_prob(coef, n_kappa, mask, zero_sum)
         if not zero_sum:
             return found
         # one dimension less than there are classes, all alike
-        proper, density = self.sound(weight, mask)
+        proper, density = self.sound(n_kappa, mask)
         top = jnp.broadcast_to(density.log_prob(density.loc), mask.shape)
         return found - lane_sum(jnp.where(proper, top, 0.0)) / mask.shape[-2]
 
-    def stand_in(self, coef, weight, mask, normalised):
+    def stand_in(self, coef, n_kappa, mask, normalised):
         """Return the energy: it is normal."""
-        return self.energy(coef, weight, mask, normalised)
+        return self.energy(coef, n_kappa, mask, normalised)
 
     # A kink elsewhere does not concern it.
     def recentred(self, coef, free):

@@ -74,15 +74,15 @@ class GroupLaplace(Term):
         found = [set(np.unique(ids[:, k])) - {-1} for k in range(n_neurons)]
         return sum(map(len, found)) > len(set().union(*found))
 
-    def distribution(self, weight, mask, zero_sum):
+    def distribution(self, n_kappa, mask, zero_sum):
         """Return the NumPyro distribution of coefficients (features, *outputs)."""
         # A group lies within one neuron unless a mask ties neurons together, where weights must agree: that of any
         # member will do.
         group = np.where(mask, self.group, -1)
         member = np.array([np.argmax(group.ravel() == g) for g in range(len(self.rate))], int)
-        weight = jnp.broadcast_to(jnp.asarray(weight), mask.shape).ravel()[member]
+        n_kappa = jnp.broadcast_to(jnp.asarray(n_kappa), mask.shape).ravel()[member]
         rate = np.where(self.rate > 0, self.rate, 1.0)
-        return GroupLaplacePrior(rate if self.unit == "absolute" else weight * rate, group)
+        return GroupLaplacePrior(rate if self.unit == "absolute" else n_kappa * rate, group)
 
     def in_lanes(self, to_lanes, mask):
         """Return the term in lane form: groups are numbered within their lane, rates (lanes, groups)."""
@@ -106,11 +106,11 @@ class GroupLaplace(Term):
     def _norms(self, coef):
         return group_norms(coef, self.group, self.rate.shape[-1])
 
-    def rates(self, weight):
+    def rates(self, n_kappa):
         """Return the rates in units of the log-density, and the groups."""
         if self.unit == "absolute":
             return self.rate, self.group
-        own = namespace(weight).take_along_axis(weight[..., 0], self.column, axis=-1)
+        own = namespace(n_kappa).take_along_axis(n_kappa[..., 0], self.column, axis=-1)
         return own * self.rate, self.group
 
     def total(self, coef, rate, group):
@@ -138,15 +138,15 @@ class GroupLaplace(Term):
             np.add.at(found, (lane, response[lane, self.group[lane, column, feature]]), 1.0)
         return found
 
-    def log_prob(self, coef, weight, mask, zero_sum):
+    def log_prob(self, coef, n_kappa, mask, zero_sum):
         """Return the log-density, normalised, of the coefficients in use."""
-        rate, group = self.rates(weight)
+        rate, group = self.rates(n_kappa)
         rate = jnp.where(rate > 0, rate, 1.0)
         return GroupLaplacePrior(rate, group).log_prob(coef)
 
-    def stand_in(self, coef, weight, mask, normalised):
+    def stand_in(self, coef, n_kappa, mask, normalised):
         """Return the energy of a normal prior of the same variance: a group of m has (m + 1) over the squared rate."""
-        rate, group = self.rates(weight)
+        rate, group = self.rates(n_kappa)
         precision = jnp.square(rate) / (self.sizes() + 1.0)
         each = jnp.where(group >= 0, precision[group], 0.0)
         return 0.5 * jnp.sum(each * jnp.square(coef))

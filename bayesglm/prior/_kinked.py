@@ -111,9 +111,9 @@ class Laplace(Separable):
         """Return the kinks, and where the slope between two of them vanishes."""
         return _kinks_and_between(coef, self.rate, np.zeros_like(coef))
 
-    def stand_in(self, coef, weight, mask, normalised):
+    def stand_in(self, coef, n_kappa, mask, normalised):
         """Return the energy of a normal prior of the same variance, two over the squared rate."""
-        (rate,) = self.rates(weight)
+        (rate,) = self.rates(n_kappa)
         return 0.25 * lane_sum(jnp.square(rate * coef))
 
     def mixable(self, mask):

@@ -257,36 +257,36 @@ class LanePrior(NamedTuple):
         """
         return LanePrior(tuple(_blocked(term, shape, size) for term in self.terms))
 
-    def scaled(self, weight) -> LanePrior:
+    def scaled(self, n_kappa) -> LanePrior:
         """Return the prior in units of the log-density, given n times kappa (lanes, columns, 1)."""
-        return LanePrior(tuple(term.scaled(weight) for term in self.terms))
+        return LanePrior(tuple(term.scaled(n_kappa) for term in self.terms))
 
-    def per_row(self, weight) -> LanePrior:
+    def per_row(self, n_kappa) -> LanePrior:
         """Return the prior with absolute terms in units of the loss, given n times kappa (lanes, columns, 1)."""
-        of_loss = lambda t: t.replace(unit="row").scaled(1.0 / weight).replace(unit="row")  # noqa: E731
+        of_loss = lambda t: t.replace(unit="row").scaled(1.0 / n_kappa).replace(unit="row")  # noqa: E731
         return LanePrior(tuple(of_loss(t) if t.unit == "absolute" else t for t in self.terms))
 
     # -- the density of one lane -------------------------------------------------------------------
 
-    def _energy_by(self, name, coef, weight, mask, flag):
+    def _energy_by(self, name, coef, n_kappa, mask, flag):
         total = 0.0
         for term in self.terms:
             some = (_taken(a, term.features) for a in (coef, mask))
             coef_t, mask_t = some
-            total = total + getattr(term, name)(coef_t, weight, mask_t, flag)
+            total = total + getattr(term, name)(coef_t, n_kappa, mask_t, flag)
         return total
 
-    def energy(self, coef, weight, mask, normalised: bool):
+    def energy(self, coef, n_kappa, mask, normalised: bool):
         """Return minus the log-density up to a constant; see :meth:`Term.energy`."""
-        return self._energy_by("energy", coef, weight, mask, normalised)
+        return self._energy_by("energy", coef, n_kappa, mask, normalised)
 
-    def stand_in(self, coef, weight, mask, normalised: bool):
+    def stand_in(self, coef, n_kappa, mask, normalised: bool):
         """Return the energy of normal priors of the same variance in place of those with a kink."""
-        return self._energy_by("stand_in", coef, weight, mask, normalised)
+        return self._energy_by("stand_in", coef, n_kappa, mask, normalised)
 
-    def log_prob(self, coef, weight, mask, zero_sum: bool):
+    def log_prob(self, coef, n_kappa, mask, zero_sum: bool):
         """Return the normalised log-density of the coefficients in use."""
-        return self._energy_by("log_prob", coef, weight, mask, zero_sum)
+        return self._energy_by("log_prob", coef, n_kappa, mask, zero_sum)
 
     def power(self, mask, responses: int, kinked: bool = True) -> np.ndarray:
         """Return the power of n kappa in the normalisation, (lanes, responses).

@@ -35,21 +35,21 @@ class Mixing(NamedTuple):
     ridge: Any  # quadratic rate of a coefficient beside its kink, or None
     ridge_row: Any  # whether it counts per row
 
-    def rate(self, weight):
+    def rate(self, n_kappa):
         """Return the rate of each mixing variable, given n times kappa (..., columns, 1)."""
-        xp = np if isinstance(weight, np.ndarray) else jnp
-        own = xp.take_along_axis(weight[..., 0], xp.maximum(self.column, 0), axis=-1)
+        xp = np if isinstance(n_kappa, np.ndarray) else jnp
+        own = xp.take_along_axis(n_kappa[..., 0], xp.maximum(self.column, 0), axis=-1)
         rate = xp.where(self.column >= 0, own, 1.0) * self.strength
         return xp.where(rate > 0, rate, 1.0)
 
 
-def mixing_of(prior: LanePrior, mask, weight) -> Mixing | None:
+def mixing_of(prior: LanePrior, mask, n_kappa) -> Mixing | None:
     """Return the kinked terms of a prior as scale mixtures; None without one.
 
     Parameters
     ----------
     mask : bool array (lanes, columns, features)
-    weight : array (lanes, columns, 1)
+    n_kappa : array (lanes, columns, 1)
         n times kappa at the mode, in whose units coefficients are scaled.
     """
     found = []
@@ -80,13 +80,16 @@ def mixing_of(prior: LanePrior, mask, weight) -> Mixing | None:
         member, None, shape, strength, column, digamma(shape), np.sqrt(polygamma(1, shape)),
         ridge, None if ridge is None else ridge_row,
     )  # fmt: skip
-    sd = np.where(member >= 0, kink_scale(mixing, weight)[1], 1.0)
+    sd = np.where(member >= 0, kink_scale(mixing, n_kappa)[1], 1.0)
     return mixing._replace(unit=sd)
 
 
-def kink_scale(mixing: Mixing, weight):
+def kink_scale(mixing: Mixing, n_kappa):
     """Return rate and standard deviation of the prior of each coefficient with a kink, (lanes, columns, features)."""
-    each, inside = mixing.rate(weight), np.maximum(mixing.member, 0).reshape(len(mixing.member), -1)
+    each, inside = (
+        mixing.rate(n_kappa),
+        np.maximum(mixing.member, 0).reshape(len(mixing.member), -1),
+    )
     spread_out = lambda a: np.take_along_axis(a, inside, axis=1).reshape(mixing.member.shape)  # noqa: E731
     rate, m = spread_out(each), 2.0 * spread_out(mixing.shape) - 1.0
     rate = np.where(mixing.member >= 0, rate, 1.0)
@@ -102,23 +105,23 @@ def power(prior: LanePrior, mixing: Mixing, mask, responses: int) -> np.ndarray:
     return total + 0.5 * rest.reshape(len(rest), responses, -1).sum(axis=-1)
 
 
-def mixed(prior: LanePrior, mixing: Mixing, coef, log_mixing, weight, mask):
+def mixed(prior: LanePrior, mixing: Mixing, coef, log_mixing, n_kappa, mask):
     """Return coefficients from their normal coordinates, and minus the log-prior of both, of one lane."""
-    rate = mixing.rate(weight)
+    rate = mixing.rate(n_kappa)
     inside = mixing.member >= 0
     t = coef / mixing.unit
     variance = (2.0 * jnp.exp(log_mixing) / jnp.square(rate))[mixing.member]
     energy = jnp.sum(jnp.exp(log_mixing) - mixing.shape * log_mixing)
     b = jnp.zeros(())
     if mixing.ridge is not None:
-        b = jnp.where(mixing.ridge_row, weight, 1.0) * mixing.ridge
+        b = jnp.where(mixing.ridge_row, n_kappa, 1.0) * mixing.ridge
         both = ElasticNet(jnp.where(inside, rate[mixing.member], 1.0), jnp.where(inside, b, 1.0))
         each = 0.5 * jnp.log1p(b * variance) + jnp.log(both.l1) - both.log_prob(0.0)
         energy += jnp.sum(jnp.where(inside, each, 0.0))
         variance = variance / (1.0 + b * variance)
     energy += 0.5 * jnp.sum(jnp.where(inside, jnp.square(t), b * jnp.square(coef) * mask))
     rest = LanePrior(tuple(term for term in prior.terms if term.smooth))
-    energy += rest.energy(jnp.where(mask, coef, 0.0), weight, mask, True)
+    energy += rest.energy(jnp.where(mask, coef, 0.0), n_kappa, mask, True)
     return jnp.where(inside, t * jnp.sqrt(jnp.where(inside, variance, 1.0)), coef), energy
 
 

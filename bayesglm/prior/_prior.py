@@ -209,12 +209,12 @@ class Prior:
             return False
         return all(term.same_for_classes() for term in self.terms)
 
-    def distribution(self, weight, zero_sum: bool = False) -> dist.Distribution:
-        r"""Return the density :math:`\exp(-weight \cdot penalty) / Z` of coefficients (features, *outputs).
+    def distribution(self, n_kappa, zero_sum: bool = False) -> dist.Distribution:
+        r"""Return the density :math:`\exp(-n \kappa \cdot penalty) / Z` of coefficients (features, *outputs).
 
         Parameters
         ----------
-        weight : scalar or array that broadcasts to the outputs
+        n_kappa : scalar or array that broadcasts to the outputs
             Number of rows times the family's kappa.
         zero_sum : bool
             Whether coefficients sum to zero over the last output, as :meth:`zero_sum` says.
@@ -225,8 +225,8 @@ class Prior:
         if len(rest) or not parts:
             parts.append((rest.astype(int), Flat(), self.mask[rest.astype(int)]))
         if len(parts) == 1:
-            return parts[0][1].distribution(weight, self.mask, zero_sum)
-        each = tuple(term.distribution(weight, mask, zero_sum) for _, term, mask in parts)
+            return parts[0][1].distribution(n_kappa, self.mask, zero_sum)
+        each = tuple(term.distribution(n_kappa, mask, zero_sum) for _, term, mask in parts)
         rows = tuple(tuple(rows.tolist()) for rows, *_ in parts)
         return _distributions.Joined(each, rows, self.mask.shape, zero_sum)
 

@@ -180,18 +180,18 @@ class Term:
         """Return whether it is quadratic, and the same for all classes (the last output)."""
         return False
 
-    def distribution(self, weight, mask, zero_sum: bool) -> dist.Distribution:
+    def distribution(self, n_kappa, mask, zero_sum: bool) -> dist.Distribution:
         """Return the NumPyro distribution of coefficients (features, *outputs).
 
         Parameters
         ----------
-        weight : array that broadcasts to the outputs
+        n_kappa : array that broadcasts to the outputs
             n times kappa.
         mask : bool array (features, *outputs)
             Coefficients in use; the others have a rate of one, or are flat where :meth:`covers_unused` says so.
         """
         alone = mask & self.proper(mask)
-        rates = (jnp.where(alone, rate, 1.0) for rate in self.rates(weight))
+        rates = (jnp.where(alone, rate, 1.0) for rate in self.rates(n_kappa))
         return _distributions.elementwise(self.density(*rates), ~mask | alone)
 
     def covers_unused(self) -> bool:
@@ -210,14 +210,14 @@ class Term:
 
     # -- of lanes ----------------------------------------------------------------------------------
 
-    def rates(self, weight):
+    def rates(self, n_kappa):
         """Return the arrays in units of the log-density."""
         values = (getattr(self, name) for name in self.arrays)
-        return tuple(v if self.unit == "absolute" else weight * v for v in values)
+        return tuple(v if self.unit == "absolute" else n_kappa * v for v in values)
 
-    def scaled(self, weight) -> Term:
+    def scaled(self, n_kappa) -> Term:
         """Return the term with its arrays in units of the log-density."""
-        names = dict(zip(self.arrays, self.rates(weight), strict=True))
+        names = dict(zip(self.arrays, self.rates(n_kappa), strict=True))
         return self.replace(**names, unit="absolute")
 
     def penalty(self, coef, *rates):
@@ -267,34 +267,34 @@ class Term:
         """Return the power of each response's n kappa in the normalisation, (lanes, responses)."""
         return self.dimensions(mask).reshape(len(mask), responses, -1).sum(axis=-1)
 
-    def energy(self, coef, weight, mask, normalised: bool):
+    def energy(self, coef, n_kappa, mask, normalised: bool):
         """Return minus the log-density, up to a constant.
 
         Parameters
         ----------
-        weight : array (columns, 1)
+        n_kappa : array (columns, 1)
             n times kappa.
         normalised : bool
-            Whether what depends on the weight and is no power of it counts: :meth:`power` is left to the caller.
+            Whether what depends on it and is no power of it counts: :meth:`power` is left to the caller.
         """
         if normalised and self.degree is None:
-            return -self.log_prob(coef, weight, mask, False)
-        return self.total(coef, *self.rates(weight))
+            return -self.log_prob(coef, n_kappa, mask, False)
+        return self.total(coef, *self.rates(n_kappa))
 
-    def sound(self, weight, mask):
+    def sound(self, n_kappa, mask):
         """Return where it is proper, and the distribution of single coefficients, at a rate of one elsewhere."""
-        rates = self.rates(weight)
+        rates = self.rates(n_kappa)
         proper = mask & (sum(rates) > 0)
         return proper, self.density(*(jnp.where(proper, rate, 1.0) for rate in rates))
 
-    def log_prob(self, coef, weight, mask, zero_sum: bool):
+    def log_prob(self, coef, n_kappa, mask, zero_sum: bool):
         """Return the log-density, normalised, of the coefficients in use."""
-        proper, density = self.sound(weight, mask)
+        proper, density = self.sound(n_kappa, mask)
         return lane_sum(jnp.where(proper, density.log_prob(coef), 0.0))
 
-    def stand_in(self, coef, weight, mask, normalised: bool):
+    def stand_in(self, coef, n_kappa, mask, normalised: bool):
         """Return the energy of a normal prior of the same variance in place of one with a kink."""
-        proper, density = self.sound(weight, mask)
+        proper, density = self.sound(n_kappa, mask)
         variance = density.variance
         each = 0.5 * (jnp.square(coef - density.mean) / variance + jnp.log(variance))
         return lane_sum(jnp.where(proper, each, 0.0))
@@ -358,7 +358,7 @@ class Flat(Term):
         """Return False."""
         return False
 
-    def distribution(self, weight, mask, zero_sum):
+    def distribution(self, n_kappa, mask, zero_sum):
         """Return the flat distribution."""
         return _distributions.flat(mask.shape, zero_sum)
 
@@ -377,7 +377,7 @@ class Flat(Term):
         """Zero."""
         return np.zeros(mask.shape[:2])
 
-    def energy(self, coef, weight, mask, normalised):
+    def energy(self, coef, n_kappa, mask, normalised):
         """Zero."""
         return self.total(coef)
 
