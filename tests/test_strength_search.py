@@ -292,6 +292,11 @@ def test_a_picture_has_a_line_for_each_neuron_and_marks_its_choice():
 BAD = {
     "a pipeline": ({"estimator": make_pipeline(nmo.glm.GLM())}, TypeError, "GridSearchCV"),
     "no penalty": ({"estimator": nmo.glm.PopulationGLM()}, ValueError, "no strength to search"),
+    "a prior without strength": (
+        {"estimator": nmo.glm.PopulationGLM(regularizer=nmo.regularizer.Normal())},
+        ValueError,
+        "Normal has no strength to search",
+    ),
     "a strength of zero": ({"strengths": [0.1, 0.0]}, ValueError, "positive"),
     "a negative strength": ({"strengths": [-1.0]}, ValueError, "positive"),
     "no strengths": ({"strengths": []}, ValueError, "positive"),
@@ -331,6 +336,13 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_computed(name, mo
     with pytest.raises(error, match=match):
         found.set_params(**changes).fit(X, COUNTS)
     assert (found.best_strength_, found.best_estimator_) == before
+
+
+def test_the_strengths_of_several_leaves_are_sent_to_a_grid_search():
+    leaves = {"one": X[:, :2], "other": X[:, 2:]}
+    model = population({"one": "Ridge", "other": "Ridge"})
+    with pytest.raises(ValueError, match="of several leaves"):
+        StrengthSearchCV(model, STRENGTHS, FOLDS).fit(leaves, COUNTS)
 
 
 def test_groups_that_tie_neurons_are_sent_to_a_grid_search():

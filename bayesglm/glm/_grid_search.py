@@ -13,6 +13,7 @@ from bayesglm.glm._folds import Folds
 from bayesglm.glm._grid import Grid
 from bayesglm.glm._problem import Problem
 from bayesglm.glm._settings import Settings
+from bayesglm.regularizer import PerLeaf
 
 # Strengths of a path, and the share of its beginning at which one of a kinked penalty ends: with fewer rows than
 # features, less is left to be found below a hundredth. Friedman, Hastie, Tibshirani (2010), doi:10.18637/jss.v033.i01.
@@ -73,10 +74,7 @@ def search(problem: Problem, settings: Settings, strengths, splits) -> Found:
         If there is no penalty, folds are none, or nothing can be fitted.
     """
     folds = Folds.of(splits, len(problem.rows.y))
-    if problem.prior.flat:
-        raise ValueError(
-            f"{type(settings.regularizer).__name__} has no strength to search for. Choose another `regularizer`."
-        )
+    _check(settings.regularizer)
 
     def at(strength) -> Problem:
         value = settings.regularizer.with_strength(float(strength), settings.regularizer_strength)
@@ -89,6 +87,20 @@ def search(problem: Problem, settings: Settings, strengths, splits) -> Found:
     problems = [at(strength) for strength in strengths]
     grid = _grid.search(problems[0], settings, folds, [each.prior for each in problems])
     return Found(strengths, grid, problem.layout, settings)
+
+
+def _check(regularizer) -> None:
+    """Raise a ValueError if there is not one strength to search for."""
+    if isinstance(regularizer, PerLeaf):
+        raise ValueError(
+            "A search over one strength does not say those of several leaves. Search them by scikit-learn's "
+            "`GridSearchCV` over `regularizer_strength__leaf`, through `bayesglm.Leaves`, or learn those of normal "
+            "priors: 'auto'."
+        )
+    if regularizer.flat or regularizer.default_strength is None:
+        raise ValueError(
+            f"{type(regularizer).__name__} has no strength to search for. Choose another `regularizer`."
+        )
 
 
 def path(problem: Problem) -> np.ndarray:
