@@ -216,6 +216,16 @@ def test_features_without_an_effect_end_at_the_bound_and_are_named():
     )
 
 
+def test_more_coefficients_than_rows_beside_a_dispersion_are_told_of(rng):
+    """There the evidence may rise without end while the dispersion vanishes, and the search ends anywhere."""
+    Z = rng.normal(size=(12, 14))
+    y = Z[:, :2] + rng.normal(size=(12, 2))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        population("Gaussian", FLAT).fit(Z, y)
+    assert any("0, 1: the search" in text and "as rows" in text for text in map(str, told))
+
+
 def test_a_silent_neuron_costs_no_other():
     y = RESPONSES["Poisson"].copy()
     y[:, 1] = 0

@@ -38,6 +38,8 @@ _AT_HIGH = (
 _NAMED = 10
 # Share of a bound within which a standard deviation is at it.
 _AT_BOUND = 1e-6
+# Effective degrees of freedom below which features have no effect.
+_NO_EFFECT = 1e-3
 
 
 def groups_of(problem: Problem) -> tuple[np.ndarray, tuple]:
@@ -100,6 +102,9 @@ def learn(problem: Problem, usable, theta) -> tuple[Learned, np.ndarray]:
         log_scale = np.log(_first_scale(some))
         start = np.log(_BEGIN) + hyper.unit
         mode, model = _learned(some, groups, hyper, start, log_scale, theta[panel])
+        # noise is not told from effects, and the dispersion may vanish: steps end where there is no mode
+        enough = model.dimensions < some.rows.n if model.free else True
+        mode = mode._replace(converged=mode.converged & enough)
         _write(found, panel, model, hyper, mode)
         theta[panel] = mode.theta
     return found, theta
@@ -198,10 +203,12 @@ def _write(found: Learned, panel, model: Model, hyper: Hyper, mode) -> None:
     )
     hat = np.where(model.used, hat, 0.0)
     found.strength[:, panel], found.sd[:, panel] = factors.T, np.exp(mode.log_sd).T
-    found.low[:, panel] = (mode.log_sd <= hyper.low + _AT_BOUND).T
+    effective = hat @ model.member.T
+    # on the flat way to the bound there is nothing to follow
+    found.low[:, panel] = ((mode.log_sd <= hyper.low + _AT_BOUND) | (effective < _NO_EFFECT)).T
     found.high[:, panel] = (mode.log_sd >= hyper.high - _AT_BOUND).T
     found.converged[:, panel] = mode.converged
-    found.effective[:, panel] = (hat @ model.member.T).T
+    found.effective[:, panel] = effective.T
     found.dof[panel], found.scale[panel] = hat.sum(axis=1), np.exp(mode.log_scale)
 
 
@@ -295,8 +302,8 @@ def messages(learned: Learned, layout: Layout) -> tuple[Message, ...]:
     lost = (np.isfinite(learned.sd) & ~learned.converged).any(axis=0)
     if lost.any():
         text = (
-            f"{layout.named(lost)}: the search of strengths did not converge. Give a `Scale` with a more informative "
-            "prior, or a number."
+            f"{layout.named(lost)}: the search of strengths did not converge (with as many coefficients as rows, a "
+            "dispersion is hard to tell from effects). Give a `Scale` with a more informative prior, or a number."
         )
         found += (Message(RuntimeWarning, text),)
     return found
