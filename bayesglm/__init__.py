@@ -1,5 +1,6 @@
 """Generalized linear models in which every penalty is a NumPyro prior."""
 
+import importlib as _importlib
 import logging as _logging
 from importlib.metadata import version as _version
 
@@ -7,7 +8,6 @@ from bayesglm import (
     diagnostics,
     glm,
     links,
-    model_selection,
     observation_models,
     plotting,
     prior,
@@ -22,6 +22,15 @@ from bayesglm.leaves import Leaves
 
 __version__ = _version("bayesglm")
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
+
+
+def __getattr__(name: str):
+    # At first use: it needs parts of scikit-learn that nothing else here does.
+    if name == "model_selection":
+        return _importlib.import_module("bayesglm.model_selection")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "Leaves",
     "__version__",

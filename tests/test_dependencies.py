@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -80,3 +81,13 @@ def test_optional_packages_are_imported_late():
 
 def test_what_is_declared_is_imported_or_has_a_reason():
     assert CORE - all_imported("bayesglm") - {"arviz"} == set(NEVER_IMPORTED)
+
+
+def test_what_only_a_search_needs_is_imported_when_one_is_asked_for():
+    script = """
+import sys
+import bayesglm as nmo
+assert "sklearn.model_selection" not in sys.modules
+assert nmo.model_selection.StrengthSearchCV and "sklearn.model_selection" in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
